@@ -1,0 +1,37 @@
+# Two commands on a fresh machine with Python >= 3.11 and make:
+#   make compare    trains with and without batch norm on real data and writes runs/digits/report.html
+#   make test       lints, type-checks and tests
+# Each sets up .venv by itself, once. Another interpreter: make test PYTHON=python3.13
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: compare test check clean
+
+compare: .venv/.experiments
+	$(BIN)/python -m experiments run configs/digits.py --out runs/digits
+
+test: check
+	$(BIN)/python -m pytest -n auto
+
+check: .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "jbn needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.experiments: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install -q -c constraints.txt -e '.[experiments]'
+	@touch $@
+
+.venv/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@ .venv/.experiments
+
+clean:
+	rm -rf .venv runs dist build .pytest_cache .ruff_cache .hypothesis

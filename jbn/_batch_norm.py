@@ -1,0 +1,97 @@
+"""The parts assembled: normalise a batch by some variant, and move the running statistics."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Scalar
+
+from jbn._arrays import broadcast_mask, check_batch, check_features, check_number
+from jbn._running import blend
+from jbn._types import Affine, AxisName, RunningStats, Variant
+from jbn._variants import Standard
+
+
+def init(num_features: int, dtype=jnp.float32) -> tuple[Affine, RunningStats]:
+    """Scale 1 and bias 0 of type `dtype`; running mean 0 and variance 1, at least float32.
+
+    >>> affine, stats = init(3)
+    >>> print(affine.scale, affine.bias, stats.mean, stats.var)
+    [1. 1. 1.] [0. 0. 0.] [0. 0. 0.] [1. 1. 1.]
+    """
+    if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
+        raise ValueError(f"num_features must be a positive int, got {num_features!r}.")
+    kept = jnp.promote_types(dtype, dtype) if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    affine = Affine(jnp.ones(num_features, dtype), jnp.zeros(num_features, dtype))
+    return affine, RunningStats(jnp.zeros(num_features, kept), jnp.ones(num_features, kept))
+
+
+def batch_norm(
+    x: Float[Array, "*batch C"],
+    affine: Affine,
+    stats: RunningStats,
+    *,
+    variant: Variant = Standard(),  # noqa: B008 (frozen)
+    momentum: float | Scalar = 0.99,
+    epsilon: float | Scalar = 1e-5,
+    mask: Array | None = None,
+    axis_name: AxisName | None = None,
+) -> tuple[Float[Array, "*batch C"], RunningStats]:
+    r"""Normalises a batch with its own statistics and returns the updated running ones.
+
+    $$y = \gamma \frac{x - \mu_B}{\sqrt{\sigma_B^2 + \epsilon}} + \beta, \qquad
+      \text{stats} \leftarrow m \cdot \text{stats} + (1 - m) \cdot (\mu_B, \sigma_B^2)$$
+
+    This is the training step; inference is `normalize(x, *stats, *affine)`. Compiled once for
+    each shape, type and variant; `momentum` and `epsilon` may change without recompiling. It
+    differentiates in every mode and to any order, and composes with all of JAX's transformations.
+    Gradients flow through $\mu_B$ and $\sigma_B^2$ into `x`, never through the running statistics.
+
+    Args:
+      x: floating-point, features last; at least two examples. One example of shape (C,) is part
+        of a batch only with an `axis_name`.
+      affine: scale and bias, each (C,).
+      stats: running mean and (biased) variance, each (C,).
+      variant: the algorithm, for example `Standard()`.
+      momentum: the weight kept on the *old* running statistics, in [0, 1]. PyTorch's 0.1 is 0.9.
+      epsilon: added to the variance, in its units; positive.
+      mask: True where an example counts: one flag per example (`x.shape[:-1]`) or per element.
+        Excluded entries may hold NaN: neither the values nor the gradients of the rest notice.
+      axis_name: axis, or axes, of `shard_map`, `vmap` or `pmap` that the batch is spread over.
+        Under plain `jit` on sharded arrays leave it out: the batch is already the whole one.
+
+    Returns:
+      `y`, of the shape and type of `x`, and the new `RunningStats`, of the types of `stats`. A
+      feature whose batch holds no evidence (nothing counted, or not finite) keeps its `stats`.
+
+    Raises:
+      TypeError, ValueError: naming the argument, what came and what was needed.
+      NameError: if `axis_name` is not bound by a transformation around the call.
+
+    Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithms 1 and 2.
+
+    >>> import jax.numpy as jnp
+    >>> x = jnp.array([[1.0, 2.0], [5.0, 6.0], [9.0, 10.0]])
+    >>> y, stats = batch_norm(x, *init(2))
+    >>> print(y.round(4))
+    [[-1.2247 -1.2247]
+     [ 0.      0.    ]
+     [ 1.2247  1.2247]]
+    >>> print(stats.mean, stats.var)
+    [0.05 0.06] [1.0966667 1.0966667]
+    """
+    check_batch(x, shared=axis_name is not None or mask is not None)
+    check_features(
+        x, scale=affine.scale, bias=affine.bias, running_mean=stats.mean, running_var=stats.var
+    )
+    check_number("momentum", momentum, low=0.0, high=1.0)
+    check_number("epsilon", epsilon, low=0.0, high=float("inf"), open_low=True)
+    mask = broadcast_mask(mask, x)
+    weights = (momentum, 1 - momentum)
+    return _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis_name)
+
+
+@partial(jax.jit, static_argnames=("variant", "axis_name"))
+def _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis_name):
+    y, moments = variant(x, affine, stats, epsilon=epsilon, mask=mask, axis_name=axis_name)
+    return y, blend(stats, moments, *weights)

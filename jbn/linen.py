@@ -1,0 +1,127 @@
+"""Batch normalization for Flax Linen: change `flax.linen.BatchNorm` to `jbn.linen.BatchNorm`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import canonicalize_dtype
+from flax.typing import Dtype, Initializer
+from jaxtyping import Array
+
+from jbn._layer import apply_layer, feature_axes
+from jbn._types import Affine, AxisName, RunningStats, Variant
+from jbn._variants import Standard
+
+
+class BatchNorm(nn.Module):
+    """`flax.linen.BatchNorm` over the functions of `jbn`: same names, defaults and variables.
+
+    A checkpoint of one loads into the other: `params` holds `scale` and `bias`, `batch_stats`
+    holds `mean` and `var`, all of the shape of the feature axes. During initialisation the running
+    statistics stay 0 and 1, one example is enough, and `axis_name` need not exist.
+
+    Attributes:
+      use_running_average: True at inference: normalise with the running statistics. Here or in
+        the call, not in both.
+      axis: the feature axis or axes of the input.
+      momentum: the weight kept on the *old* running statistics. PyTorch's 0.1 is 0.9 here.
+      epsilon: added to the variance.
+      dtype: of the result; by default inferred from input and parameters. Statistics are float32
+        at least, whatever it is.
+      param_dtype: of scale and bias.
+      use_bias, use_scale: whether there is a bias, a scale. Leave out the bias of a Dense or Conv
+        before this layer instead: it cancels.
+      bias_init, scale_init: their initializers.
+      axis_name: axis, or axes, of `shard_map`, `pmap` or `vmap` that the batch is spread over.
+        Under plain `jit` on sharded arrays leave it out.
+      use_fast_variance, force_float32_reductions: accepted for compatibility. There is one
+        variance here, fast and exact, and it is always computed in float32 at least; the second
+        only makes the running statistics `param_dtype` where it is False, as in Flax.
+      variant: the algorithm; see `jbn.Variant`.
+
+    Ioffe & Szegedy 2015 (arXiv:1502.03167).
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer = BatchNorm(use_running_average=False)
+    >>> x = jax.random.normal(jax.random.key(0), (8, 3))
+    >>> variables = layer.init(jax.random.key(1), x)
+    >>> y, updates = layer.apply(variables, x, mutable=["batch_stats"])
+    >>> print(jax.tree.map(jnp.shape, variables))
+    {'batch_stats': {'mean': (3,), 'var': (3,)}, 'params': {'bias': (3,), 'scale': (3,)}}
+    """
+
+    use_running_average: bool | None = None
+    axis: int | Sequence[int] = -1
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+    use_bias: bool = True
+    use_scale: bool = True
+    bias_init: Initializer = nn.initializers.zeros
+    scale_init: Initializer = nn.initializers.ones
+    axis_name: AxisName | None = None
+    use_fast_variance: bool = True
+    force_float32_reductions: bool = True
+    variant: Variant = Standard()
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        use_running_average: bool | None = None,
+        *,
+        mask: Array | None = None,
+        momentum: Any = None,
+    ) -> Array:
+        """Normalises `x`, and moves `batch_stats` unless `use_running_average`.
+
+        Args:
+          x: the input, features on `axis`.
+          use_running_average: as the attribute.
+          mask: True where an example or an element counts. Flags per example cover the leading
+            axes of `x`. Ignored with `use_running_average`.
+          momentum: in place of the attribute, for this call; may be traced, a schedule for
+            example. At 0 the running statistics become those of this batch.
+
+        Raises:
+          TypeError, ValueError, NameError: as `jbn.batch_norm`.
+        """
+        use_running_average = nn.merge_param(
+            "use_running_average", self.use_running_average, use_running_average
+        )
+        axes = feature_axes(x.ndim, self.axis)
+        shape = tuple(x.shape[a] for a in axes)
+        stats_dtype = jnp.float32 if self.force_float32_reductions else self.param_dtype
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, stats_dtype)
+        var = self.variable("batch_stats", "var", jnp.ones, shape, stats_dtype)
+        learned, scale, bias = [], jnp.ones(shape, stats_dtype), jnp.zeros(shape, stats_dtype)
+        if self.use_scale:
+            scale = self.param("scale", self.scale_init, shape, self.param_dtype)
+            learned.append(scale)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, shape, self.param_dtype)
+            learned.append(bias)
+        with jax.numpy_dtype_promotion("standard"):
+            dtype = canonicalize_dtype(x, *learned, dtype=self.dtype)
+
+        initializing = self.is_initializing()
+        alone = x.size == scale.size  # one example, which initialisation allows
+        y, stats = apply_layer(
+            x,
+            Affine(scale, bias),
+            RunningStats(mean.value, var.value),
+            axis=axes,
+            dtype=dtype,
+            use_running_average=use_running_average or (initializing and alone),
+            mask=mask,
+            epsilon=self.epsilon,
+            momentum=self.momentum if momentum is None else momentum,
+            axis_name=None if initializing else self.axis_name,
+            variant=self.variant,
+        )
+        if not (use_running_average or initializing):
+            mean.value, var.value = stats
+        return y

@@ -1,0 +1,60 @@
+"""Batch norm in numpy's extended precision, written from the formulas, to hold the library to."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Reference(NamedTuple):
+    y: np.ndarray
+    mean: np.ndarray
+    var: np.ndarray
+    size: np.ndarray
+    dx: np.ndarray
+    dscale: np.ndarray
+    dbias: np.ndarray
+    bounds: dict[str, np.ndarray]  # what an error of one means, for each of the above
+
+
+def batch_norm(x, scale, bias, cotangent, *, epsilon=1e-5, mask=None) -> Reference:
+    """Values, statistics, and gradients of sum(cotangent * y), features last."""
+    x, scale, bias, cotangent = (
+        np.asarray(a).astype(np.longdouble) for a in (x, scale, bias, cotangent)
+    )
+    mask = np.ones(x.shape, bool) if mask is None else np.asarray(mask)
+    mask = np.broadcast_to(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x.shape)
+    axes = tuple(range(x.ndim - 1))
+    size = mask.sum(axes)
+    n = np.maximum(size, 1)
+    x = np.where(mask | np.isfinite(x), x, 0)
+    mean = np.where(mask, x, 0).sum(axes) / n
+    var = np.where(mask, x - mean, 0).__pow__(2).sum(axes) / n
+    deviation = np.sqrt(var + np.longdouble(np.float32(epsilon)))
+    xhat = (x - mean) / deviation
+    dscale, dbias = (cotangent * xhat).sum(axes), cotangent.sum(axes)
+    through_moments = np.where(mask, dbias + xhat * dscale, 0) / n
+    dx = scale / deviation * (cotangent - through_moments)
+    y = xhat * scale + bias
+    # Errors are judged against what rounding the inputs of each quantity would cost.
+    bounds = {
+        "y": np.abs(y - bias).max(axes) + np.abs(bias) + np.abs(scale),
+        "mean": np.abs(mean) + deviation,
+        "var": deviation**2,
+        "dx": np.abs(scale) * np.abs(cotangent).max(axes) / deviation,
+        "dscale": np.abs(cotangent * xhat).sum(axes),
+        "dbias": np.abs(cotangent).sum(axes),
+    }
+    return Reference(y, mean, var, size, dx, dscale, dbias, bounds)
+
+
+TOLERANCES = {"y": 5e-6, "mean": 1e-6, "var": 1e-5, "dx": 5e-6, "dscale": 1e-5, "dbias": 1e-6}
+
+
+def assert_matches(ref: Reference, *, where=True, tolerances=TOLERANCES, **actual) -> None:
+    """Each of `actual` (y, mean, ...) must match `ref`; `where` picks the elements of y and dx."""
+    for name, value in actual.items():
+        value = np.asarray(value).astype(np.longdouble)
+        error = np.abs(value - getattr(ref, name))
+        bound = np.maximum(ref.bounds[name], np.finfo(np.float32).tiny)
+        ratio = np.where(where if name in ("y", "dx") else True, error / bound, 0)
+        assert np.max(ratio) < tolerances[name], f"{name} is off by {np.max(ratio):.2g}"
