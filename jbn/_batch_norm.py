@@ -1,5 +1,6 @@
 """The parts assembled: normalise a batch by some variant, and move the running statistics."""
 
+from collections.abc import Iterable
 from functools import partial
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
 from jbn._arrays import broadcast_mask, check_batch, check_features, check_number
+from jbn._devices import group_axis
 from jbn._running import blend
 from jbn._types import Affine, AxisName, RunningStats, Variant
 from jbn._variants import Standard
@@ -36,6 +38,7 @@ def batch_norm(
     epsilon: float | Scalar = 1e-5,
     mask: Array | None = None,
     axis_name: AxisName | None = None,
+    axis_index_groups: Iterable[Iterable[int]] | None = None,
 ) -> tuple[Float[Array, "*batch C"], RunningStats]:
     r"""Normalises a batch with its own statistics and returns the updated running ones.
 
@@ -59,6 +62,8 @@ def batch_norm(
         Excluded entries may hold NaN: neither the values nor the gradients of the rest notice.
       axis_name: axis, or axes, of `shard_map`, `vmap` or `pmap` that the batch is spread over.
         Under plain `jit` on sharded arrays leave it out: the batch is already the whole one.
+      axis_index_groups: lists of indices along `axis_name`, each index in one of them; the
+        devices of a list share one batch, as in `[[0, 1], [2, 3]]`. By default all do.
 
     Returns:
       `y`, of the shape and type of `x`, and the new `RunningStats`, of the types of `stats`. A
@@ -88,7 +93,8 @@ def batch_norm(
     check_number("epsilon", epsilon, low=0.0, high=float("inf"), open_low=True)
     mask = broadcast_mask(mask, x)
     weights = (momentum, 1 - momentum)
-    return _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis_name)
+    axis = group_axis(axis_name, axis_index_groups)
+    return _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis)
 
 
 @partial(jax.jit, static_argnames=("variant", "axis_name"))

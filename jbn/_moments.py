@@ -1,14 +1,16 @@
 """Mean and variance of a batch, and how the moments of parts become the moments of the whole."""
 
 import math
+from collections.abc import Iterable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jbn._arrays import batch_axes, broadcast_mask, check_float, per_feature
+from jbn._devices import gather, group_axis
 from jbn._frame import Frame, choose_frame, common_frame, enter
 from jbn._sweeps import sum_batch
 from jbn._types import AxisName, Moments
@@ -68,9 +70,9 @@ def frame_moments(frame: Frame, x: Array, mask: Array | None) -> Moments:
 
 def leave(frame: Frame, moments: Moments) -> Moments:
     """Moments in the units of the data again."""
-    mean = (moments.mean + frame.shift) / frame.factor
-    # Divided twice: the square of the factor underflows where the variance still fits.
-    return moments._replace(mean=mean, var=moments.var / frame.factor / frame.factor)
+    unit = 1 / frame.factor
+    # Not divided by the square of the factor, which underflows where the variance still fits.
+    return moments._replace(mean=(moments.mean + frame.shift) * unit, var=moments.var * unit * unit)
 
 
 def _sample_size(x: Array, mask: Array | None, dtype) -> Float[Array, "C"]:
@@ -158,7 +160,12 @@ def pool_moments(stacked: Moments) -> Moments:
     return Moments(jnp.where(size > 0, origin + mean, 0)[0], var, size[0])
 
 
-def sync_moments(moments: Moments, axis_name: AxisName) -> Moments:
+def sync_moments(
+    moments: Moments,
+    axis_name: AxisName,
+    *,
+    axis_index_groups: Iterable[Iterable[int]] | None = None,
+) -> Moments:
     """The moments of the whole batch, from those that each device holds of its part.
 
     Exact for parts of any sizes, empty ones included: sizes travel with the means. One collective.
@@ -166,41 +173,32 @@ def sync_moments(moments: Moments, axis_name: AxisName) -> Moments:
     Args:
       moments: `Moments` of shape (C,) of this device's examples.
       axis_name: a name, or a tuple of names, of `shard_map`, `vmap` or `pmap`.
+      axis_index_groups: lists of indices along that axis, each index in one of them; the devices
+        of a list then share one batch. By default all do.
 
     Raises:
       NameError: if `axis_name` is not bound by one of these.
+      ValueError: if `axis_index_groups` leave out or repeat an index.
     """
-    return pool_moments(_gather(moments, axis_name))
+    parts, together = gather(moments, group_axis(axis_name, axis_index_groups))
+    return pool_moments(_only(together, parts))
 
 
 def sync_frame_moments(
     frame: Frame, moments: Moments, axis_name: AxisName
 ) -> tuple[Frame, Moments]:
     """`sync_moments` for parts that were measured each in a frame of its own."""
-    frames, parts = _gather((frame, moments), axis_name)
+    (frames, parts), together = gather((frame, moments), axis_name)
+    parts = _only(together, parts)
     common = common_frame(frames, parts.size > 0)
     scale = common.factor[None] / frames.factor
     mean = parts.mean * scale + (frames.shift * scale - common.shift[None])
     return common, pool_moments(parts._replace(mean=mean, var=parts.var * scale * scale))
 
 
-def _gather(tree, axis_name: AxisName):
-    """Stacks every device's vectors along a new first axis, on all devices, in one collective."""
-    leaves, structure = jax.tree.flatten(tree)
-    try:
-        count, index = lax.psum(1, axis_name), lax.axis_index(axis_name)
-    except NameError as error:
-        raise NameError(
-            f"axis_name={axis_name!r} is not bound here. It names an axis of shard_map, vmap or "
-            "pmap around this call; under plain jit leave it out: there a sharded batch is "
-            "normalised as one batch without it."
-        ) from error
-    mine = (jnp.arange(count) == index)[:, None, None]
-    # A psum of one-hot slots rather than all_gather: shard_map then knows the result is the same
-    # on every device, and its transpose is one psum.
-    slots = jnp.where(mine, jnp.stack(leaves)[None], 0)
-    stacked = lax.psum(slots, axis_name)
-    return jax.tree.unflatten(structure, [stacked[:, i] for i in range(len(leaves))])
+def _only(together: Bool[Array, "K"], parts: Moments) -> Moments:
+    """`parts` with those of other groups made empty."""
+    return parts._replace(size=jnp.where(together[:, None], parts.size, 0))
 
 
 def bessel_correction(moments: Moments) -> Moments:

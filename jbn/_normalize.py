@@ -89,7 +89,8 @@ def _affine_map_jvp(primals, tangents):
     # Rematerialised for the same reason as in `_moments`: only x waits for the backward pass.
     @partial(jax.checkpoint, prevent_cse=False)
     def tangent(dx, dmean, dgain, dbias, x, frame, mean, gain):
-        du = dx.astype(gain.dtype) * per_feature(frame.factor * gain, dx)
+        # In two steps: the product of factor and gain can underflow where dy does not.
+        du = dx.astype(gain.dtype) * per_feature(frame.factor, dx) * per_feature(gain, dx)
 
         def line(coefficients, x):
             slope, intercept = coefficients

@@ -75,3 +75,29 @@ def warmup_momentum(step, momentum: float = 0.99) -> Float[Array, ""]:
     check_number("momentum", momentum, low=0.0, high=1.0)
     step = jnp.asarray(step, jnp.float32)
     return jnp.minimum(jnp.asarray(momentum, jnp.float32), step / (step + 1))
+
+
+def debiased_momentum(step, momentum: float = 0.99) -> Float[Array, ""]:
+    r"""A momentum under which the running average is a zero-debiased one, as in Haiku and Adam.
+
+    $$m_t = 1 - \frac{1 - m}{1 - m^{t + 1}}$$
+
+    From these the running average is the average of the batches so far with weights $m^0, m^1,
+    \dots$ from the last one back, and no memory of the initial 0 and 1. `warmup_momentum` weighs
+    the first batches alike instead.
+
+    Args:
+      step: batches seen before this one, 0 at first; may be traced.
+      momentum: the weight kept on the old value in the long run, in [0, 1].
+
+    Kingma & Ba 2015 (arXiv:1412.6980), section 3.
+
+    >>> print([round(float(debiased_momentum(step, 0.75)), 3) for step in range(5)])
+    [0.0, 0.429, 0.568, 0.634, 0.672]
+    """
+    check_number("momentum", momentum, low=0.0, high=1.0)
+    step = jnp.asarray(step, jnp.float32)
+    log = jnp.log(jnp.asarray(momentum, jnp.float32))
+    # expm1, since m^t is close to 1 where m is; at m = 1 this is the limit, the plain average.
+    ratio = jnp.where(log < 0, jnp.expm1(log) / jnp.expm1((step + 1) * log), 1 / (step + 1))
+    return 1 - ratio

@@ -7,7 +7,9 @@ of accumulators round less. On accelerators XLA fuses the plain form by itself.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -17,13 +19,13 @@ from jbn._arrays import batch_axes, per_feature
 # Measured on two-core x86 machines: below, one block is all dispatch; the accumulators of a
 # block of BLOCK elements stay in the first-level cache.
 SMALL = 2**15
-BLOCK = 2**13
+BLOCK = 2**12
 
 
 def block_rows(shape: tuple[int, ...]) -> int | None:
-    """Rows per block for a batch of `shape`, or None where blocks do not pay."""
+    """Rows per block for a batch of `shape`, or None where blocks do not pay (or cannot be told)."""
     rows, features = math.prod(shape[:-1]), shape[-1]
-    if rows * features < SMALL:
+    if not isinstance(rows, int) or rows * features < SMALL:
         return None
     target = max(1, BLOCK // features)
     divisors = (size for size in range(min(2 * target, rows // 4), 0, -1) if rows % size == 0)
@@ -84,11 +86,13 @@ def spread_batch(
 
     def blocked(coefficients, *arrays):
         wide = tuple(jnp.broadcast_to(c[None], (rows, c.shape[0])) for c in coefficients)
-        _, out = lax.scan(
-            lambda _, block: (None, function(wide, *block)),
-            None,
-            [_blocks(array, rows) for array in arrays],
-        )
+
+        # Rematerialised, or the forward half of a backward pass would write down a copy of x.
+        @partial(jax.checkpoint, prevent_cse=False)
+        def step(_, block):
+            return None, function(wide, *block)
+
+        _, out = lax.scan(step, None, [_blocks(array, rows) for array in arrays])
         return out.reshape(arrays[0].shape)
 
     return lax.platform_dependent(coefficients, *arrays, cpu=blocked, default=plain)

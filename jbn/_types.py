@@ -60,7 +60,10 @@ class Variant(Protocol):
         mask: Bool[Array, "*batch #C"] | None,
         axis_name: AxisName | None,
     ) -> tuple[Inexact[Array, "*batch C"], Moments]:
-        """Returns `y`, of the type of `x`, and the moments of the whole batch."""
+        """Returns `y`, of the type of `x`, and the moments of the whole batch.
+
+        `axis_name` says which devices hold the rest of it, for `sync_moments` as it comes.
+        """
         ...
 
     def __hash__(self) -> int: ...

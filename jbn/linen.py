@@ -1,8 +1,9 @@
 """Batch normalization for Flax Linen: change `flax.linen.BatchNorm` to `jbn.linen.BatchNorm`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,25 @@ from flax.linen.dtypes import canonicalize_dtype
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
+from jbn._fold_linen import fold as fold
 from jbn._layer import apply_layer, feature_axes
+from jbn._recalibrate_linen import recalibrate as recalibrate
 from jbn._types import Affine, AxisName, RunningStats, Variant
 from jbn._variants import Standard
+
+
+class BatchStatsImmutableError(flax.errors.ModifyScopeVariableError):
+    """A layer in training could not store its running statistics: `mutable` was forgotten."""
+
+    def __init__(self, path: str):
+        message = (
+            f'BatchNorm "{path}" is training and must move its running statistics, but the '
+            'collection "batch_stats" is immutable. Write\n\n'
+            '  y, updates = model.apply(variables, x, mutable=["batch_stats"])\n'
+            "  variables = {**variables, **updates}\n\n"
+            "or, for inference, use_running_average=True."
+        )
+        Exception.__init__(self, message)  # Flax's own adds a link to Flax's page
 
 
 class BatchNorm(nn.Module):
@@ -20,7 +37,8 @@ class BatchNorm(nn.Module):
 
     A checkpoint of one loads into the other: `params` holds `scale` and `bias`, `batch_stats`
     holds `mean` and `var`, all of the shape of the feature axes. During initialisation the running
-    statistics stay 0 and 1, one example is enough, and `axis_name` need not exist.
+    statistics stay 0 and 1, and `axis_name` need not exist. A batch of one example comes out as
+    the bias and leaves the running variance alone. Complex input has one real variance.
 
     Attributes:
       use_running_average: True at inference: normalise with the running statistics. Here or in
@@ -36,6 +54,7 @@ class BatchNorm(nn.Module):
       bias_init, scale_init: their initializers.
       axis_name: axis, or axes, of `shard_map`, `pmap` or `vmap` that the batch is spread over.
         Under plain `jit` on sharded arrays leave it out.
+      axis_index_groups: lists of indices along `axis_name`; the devices of a list share a batch.
       use_fast_variance, force_float32_reductions: accepted for compatibility. There is one
         variance here, fast and exact, and it is always computed in float32 at least; the second
         only makes the running statistics `param_dtype` where it is False, as in Flax.
@@ -63,6 +82,7 @@ class BatchNorm(nn.Module):
     bias_init: Initializer = nn.initializers.zeros
     scale_init: Initializer = nn.initializers.ones
     axis_name: AxisName | None = None
+    axis_index_groups: Iterable[Iterable[int]] | None = None
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
     variant: Variant = Standard()
@@ -81,22 +101,26 @@ class BatchNorm(nn.Module):
         Args:
           x: the input, features on `axis`.
           use_running_average: as the attribute.
-          mask: True where an example or an element counts. Flags per example cover the leading
-            axes of `x`. Ignored with `use_running_average`.
+          mask: True where an example or an element counts: flags per example cover the leading
+            batch axes, (N,) even where N equals C; any other shape broadcasts against `x`. Not
+            read with `use_running_average`.
           momentum: in place of the attribute, for this call; may be traced, a schedule for
             example. At 0 the running statistics become those of this batch.
 
         Raises:
+          BatchStatsImmutableError: in training without `mutable=["batch_stats"]`.
           TypeError, ValueError, NameError: as `jbn.batch_norm`.
         """
         use_running_average = nn.merge_param(
             "use_running_average", self.use_running_average, use_running_average
         )
+        initializing = self.is_initializing()
+        training = not (use_running_average or initializing)
+        if training and not self.is_mutable_collection("batch_stats"):
+            raise BatchStatsImmutableError("/".join(self.path))
         axes = feature_axes(x.ndim, self.axis)
         shape = tuple(x.shape[a] for a in axes)
         stats_dtype = jnp.float32 if self.force_float32_reductions else self.param_dtype
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, stats_dtype)
-        var = self.variable("batch_stats", "var", jnp.ones, shape, stats_dtype)
         learned, scale, bias = [], jnp.ones(shape, stats_dtype), jnp.zeros(shape, stats_dtype)
         if self.use_scale:
             scale = self.param("scale", self.scale_init, shape, self.param_dtype)
@@ -106,22 +130,27 @@ class BatchNorm(nn.Module):
             learned.append(bias)
         with jax.numpy_dtype_promotion("standard"):
             dtype = canonicalize_dtype(x, *learned, dtype=self.dtype)
+            is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+            mean_dtype = jnp.promote_types(
+                stats_dtype, jnp.complex64 if is_complex else stats_dtype
+            )
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, mean_dtype)
+        var = self.variable("batch_stats", "var", jnp.ones, shape, stats_dtype)
 
-        initializing = self.is_initializing()
-        alone = x.size == scale.size  # one example, which initialisation allows
         y, stats = apply_layer(
             x,
             Affine(scale, bias),
             RunningStats(mean.value, var.value),
             axis=axes,
             dtype=dtype,
-            use_running_average=use_running_average or (initializing and alone),
+            use_running_average=use_running_average,
             mask=mask,
             epsilon=self.epsilon,
             momentum=self.momentum if momentum is None else momentum,
             axis_name=None if initializing else self.axis_name,
+            axis_index_groups=None if initializing else self.axis_index_groups,
             variant=self.variant,
         )
-        if not (use_running_average or initializing):
+        if training:
             mean.value, var.value = stats
         return y

@@ -56,7 +56,7 @@ def test_equals_flax_on_ordinary_data(key, options, dtype):
     chex.assert_trees_all_close(*outcomes, rtol=2e-2 if half else 1e-5, atol=6e-2 if half else 2e-5)
 
 
-@pytest.mark.parametrize("trained, loaded", [LAYERS, LAYERS[::-1]])
+@pytest.mark.parametrize(("trained", "loaded"), [LAYERS, LAYERS[::-1]])
 def test_a_checkpoint_of_one_loads_into_the_other(key, trained, loaded):
     class Net(nn.Module):
         norm: type

@@ -6,7 +6,7 @@ import sys
 SCRIPT = """
 from jaxtyping import TypeCheckError, install_import_hook
 with install_import_hook("jbn", "beartype.beartype"):
-    import jbn, jbn.linen
+    import jbn, jbn.linen, jbn.nnx
 import jax, jax.numpy as jnp
 
 def use_everything(x, mask):

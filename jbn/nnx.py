@@ -1,0 +1,183 @@
+"""Batch normalization for Flax NNX: change `flax.nnx.BatchNorm` to `jbn.nnx.BatchNorm`."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.nnx.nn import dtypes
+from flax.typing import Dtype, Initializer
+from jaxtyping import Array
+
+from jbn._fold_nnx import fold as fold
+from jbn._layer import apply_layer
+from jbn._recalibrate_nnx import recalibrate as recalibrate
+from jbn._types import Affine, AxisName, RunningStats, Variant
+from jbn._variants import Standard
+
+
+class BatchNorm(nnx.Module):
+    """`flax.nnx.BatchNorm` over the functions of `jbn`: same names, defaults and variables.
+
+    A state of one loads into the other: `scale` and `bias` are `nnx.Param`, `mean` and `var` are
+    `nnx.BatchStat`, all of shape (num_features,). `train()` and `eval()` of a model switch it, and
+    so does `nnx.view(model, use_running_average=...)`. A batch of one example comes out as the
+    bias and leaves the running variance alone. Complex input has one real variance.
+
+    Args:
+      num_features: how many there are, over all of `axis`.
+      use_running_average: True at inference: normalise with the running statistics.
+      axis: the feature axis or axes of the input.
+      momentum: the weight kept on the *old* running statistics. PyTorch's 0.1 is 0.9 here.
+      epsilon: added to the variance.
+      dtype: of the result; by default inferred from input and variables. Statistics are float32
+        at least, whatever it is.
+      param_dtype: of scale and bias.
+      use_bias, use_scale: whether there is a bias, a scale. Leave out the bias of a Linear or Conv
+        before this layer instead: it cancels.
+      bias_init, scale_init: their initializers.
+      axis_name: axis, or axes, of `shard_map`, `pmap` or `vmap` that the batch is spread over.
+        Under plain `jit` on sharded arrays leave it out.
+      axis_index_groups: lists of indices along `axis_name`; the devices of a list share a batch.
+      use_fast_variance: accepted for compatibility. There is one variance here, fast and exact.
+      promote_dtype: as in Flax, applied to (input, mean, var, scale, bias) before they meet.
+        Flax's default only decides the type of the result here; it rounds nothing beforehand.
+      variant: the algorithm; see `jbn.Variant`.
+      rngs: for the initializers.
+      bias_metadata, scale_metadata: of the variables, `sharding_names` for example.
+
+    Ioffe & Szegedy 2015 (arXiv:1502.03167).
+
+    >>> import jax
+    >>> layer = BatchNorm(3, rngs=nnx.Rngs(0))
+    >>> x = jax.random.normal(jax.random.key(0), (8, 3))
+    >>> y = layer(x)  # trains: moves layer.mean and layer.var
+    >>> layer.eval()
+    >>> y = layer(x)  # inference
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        use_running_average: bool | None = False,
+        axis: int | Sequence[int] = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-5,
+        dtype: Dtype | None = None,
+        param_dtype: Dtype = jnp.float32,
+        use_bias: bool = True,
+        use_scale: bool = True,
+        bias_init: Initializer = nnx.initializers.zeros_init(),  # noqa: B008 (a function)
+        scale_init: Initializer = nnx.initializers.ones_init(),  # noqa: B008 (a function)
+        axis_name: AxisName | None = None,
+        axis_index_groups: Iterable[Iterable[int]] | None = None,
+        use_fast_variance: bool = True,
+        promote_dtype: Callable[..., tuple] = dtypes.promote_dtype,
+        variant: Variant = Standard(),  # noqa: B008 (frozen)
+        rngs: nnx.Rngs,
+        bias_metadata: Mapping[str, Any] = MappingProxyType({}),
+        scale_metadata: Mapping[str, Any] = MappingProxyType({}),
+    ):
+        shape = (num_features,)
+        is_complex = dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
+        self.mean = nnx.BatchStat(jnp.zeros(shape, jnp.complex64 if is_complex else jnp.float32))
+        self.var = nnx.BatchStat(jnp.ones(shape, jnp.float32))
+        self.scale = self.bias = nnx.data(None)
+        if use_scale:
+            scale = scale_init(rngs.params(), shape, param_dtype)
+            self.scale = nnx.Param(scale, **scale_metadata)
+        if use_bias:
+            self.bias = nnx.Param(bias_init(rngs.params(), shape, param_dtype), **bias_metadata)
+
+        self.num_features = num_features
+        self.use_running_average = use_running_average
+        self.axis = axis if isinstance(axis, int) else tuple(axis)
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.dtype = dtype
+        self.param_dtype = param_dtype
+        self.use_bias = use_bias
+        self.use_scale = use_scale
+        self.axis_name = axis_name
+        groups = axis_index_groups
+        self.axis_index_groups = None if groups is None else tuple(tuple(group) for group in groups)
+        self.use_fast_variance = use_fast_variance
+        self.promote_dtype = promote_dtype
+        self.variant = variant
+
+    def __call__(
+        self,
+        x: Array,
+        use_running_average: bool | None = None,
+        *,
+        mask: Array | None = None,
+        momentum: Any = None,
+    ) -> Array:
+        """Normalises `x`, and moves `mean` and `var` unless `use_running_average`.
+
+        Args:
+          x: the input, features on `axis`.
+          use_running_average: in place of the attribute, for this call.
+          mask: True where an example or an element counts: flags per example cover the leading
+            batch axes, (N,) even where N equals C; any other shape broadcasts against `x`. Not
+            read with `use_running_average`.
+          momentum: in place of the attribute, for this call; may be traced, a schedule for
+            example. At 0 the running statistics become those of this batch.
+
+        Raises:
+          TypeError, ValueError, NameError: as `jbn.batch_norm`.
+        """
+        if use_running_average is None:
+            use_running_average = self.use_running_average
+        if use_running_average is None:
+            raise ValueError(
+                "use_running_average is None in the constructor and in the call. Give it to one: "
+                "False in training, True at inference; or call model.train() or model.eval()."
+            )
+        stats = RunningStats(self.mean[...], self.var[...])
+        scale = None if self.scale is None else self.scale[...]
+        bias = None if self.bias is None else self.bias[...]
+        x, mean, var, scale, bias, dtype = self._promote(x, *stats, scale, bias)
+        y, stats = apply_layer(
+            x,
+            Affine(
+                jnp.ones_like(stats.var) if scale is None else scale,
+                jnp.zeros_like(stats.var) if bias is None else bias,
+            ),
+            RunningStats(mean, var) if use_running_average else stats,
+            axis=self.axis,
+            dtype=dtype,
+            use_running_average=use_running_average,
+            mask=mask,
+            epsilon=self.epsilon,
+            momentum=self.momentum if momentum is None else momentum,
+            axis_name=self.axis_name,
+            axis_index_groups=self.axis_index_groups,
+            variant=self.variant,
+        )
+        if not use_running_average:
+            self.mean[...], self.var[...] = stats
+        return y
+
+    def _promote(self, x, mean, var, scale, bias):
+        """The arrays as `promote_dtype` wants them, and the type of the result."""
+        with jax.numpy_dtype_promotion("standard"):
+            arrays = (x, mean, var, scale, bias)
+            if self.promote_dtype is dtypes.promote_dtype:
+                # Its rounding would reach the statistics; its choice of type is all it takes.
+                return *arrays, dtypes.canonicalize_dtype(*arrays, dtype=self.dtype)
+            x, mean, var, scale, bias = self.promote_dtype(arrays, dtype=self.dtype)
+            dtype = dtypes.canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+            return x, mean, var, scale, bias, dtype
+
+    def set_view(self, use_running_average: bool | None = None) -> None:
+        """Called by `nnx.view`.
+
+        Args:
+          use_running_average: True at inference: normalise with the running statistics.
+        """
+        if use_running_average is not None:
+            self.use_running_average = use_running_average

@@ -1,0 +1,293 @@
+"""What every variant and every front-end must do: one table, pushed through every transformation.
+
+A new variant is covered by joining `VARIANTS`, with what is particular to it said in the row.
+"""
+
+import pickle
+from typing import NamedTuple
+
+import chex
+import flax.nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+import jbn
+import jbn.linen
+import jbn.nnx
+
+FEATURES = 6
+
+
+class Row(NamedTuple):
+    variant: jbn.Variant
+    another: jbn.Variant  # the same type with other fields, or another type
+    rows_meet: bool = True  # every example's y depends on all the others', on all devices
+
+
+VARIANTS = {"Standard()": Row(jbn.Standard(), another=lambda *args, **kwargs: None)}
+
+variants = pytest.mark.parametrize("row", VARIANTS.values(), ids=VARIANTS)
+dtypes = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+
+
+def function(x, affine, stats, row, mask=None, axis_name=None):
+    return jbn.batch_norm(
+        x, affine, stats, variant=row.variant, momentum=0.5, mask=mask, axis_name=axis_name
+    )
+
+
+def linen(x, affine, stats, row, mask=None, axis_name=None):
+    layer = jbn.linen.BatchNorm(
+        use_running_average=False,
+        momentum=0.5,
+        dtype=x.dtype,
+        axis_name=axis_name,
+        variant=row.variant,
+    )
+    variables = {"params": affine._asdict(), "batch_stats": stats._asdict()}
+    y, updates = layer.apply(variables, x, mask=mask, mutable=["batch_stats"])
+    return y, jbn.RunningStats(**updates["batch_stats"])
+
+
+def nnx(x, affine, stats, row, mask=None, axis_name=None):
+    layer = jbn.nnx.BatchNorm(
+        FEATURES,
+        momentum=0.5,
+        dtype=x.dtype,
+        axis_name=axis_name,
+        variant=row.variant,
+        rngs=flax.nnx.Rngs(0),
+    )
+    for name, value in (affine._asdict() | stats._asdict()).items():
+        getattr(layer, name).set_value(value)
+    y = layer(x, use_running_average=False, mask=mask)
+    return y, jbn.RunningStats(layer.mean.get_value(), layer.var.get_value())
+
+
+fronts = pytest.mark.parametrize("front", [function, linen, nnx])
+
+
+def draw(shape=(24, FEATURES), dtype=jnp.float32, seed=0):
+    keys = jax.random.split(jax.random.key(seed), 4)
+    x = (3 + jax.random.normal(keys[0], shape)).astype(dtype)
+    affine = jbn.Affine(*(1 + 0.3 * jax.random.normal(keys[1], (2, shape[-1]))))
+    stats = jbn.RunningStats(2.5 * jnp.ones(shape[-1]), 1.5 * jnp.ones(shape[-1]))
+    return x, affine, stats, jax.random.normal(keys[2], shape)
+
+
+@variants
+def test_a_variant_is_a_plain_value(row):
+    twin = eval(repr(row.variant), vars(jbn).copy())
+    assert twin == row.variant
+    assert hash(twin) == hash(row.variant)
+    assert row.variant != row.another
+    assert pickle.loads(pickle.dumps(row.variant)) == row.variant
+    assert isinstance(row.variant, jbn.Variant)
+
+
+@variants
+@fronts
+@dtypes
+def test_types_and_shapes_are_stable(row, front, dtype):
+    x, affine, stats, _ = draw((4, 3, 2, FEATURES), dtype)
+    y, new = front(x, affine, stats, row)
+    chex.assert_equal_shape([x, y])
+    assert y.dtype == dtype
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, stats)
+    chex.assert_tree_all_finite((y, new))
+
+
+@variants
+@fronts
+@dtypes
+def test_jit_changes_nothing(row, front, dtype):
+    x, affine, stats, _ = draw(dtype=dtype)
+    jitted = jax.jit(lambda *args: front(*args, row))
+    chex.assert_trees_all_close(jitted(x, affine, stats), front(x, affine, stats, row), rtol=1e-6)
+
+
+@variants
+@fronts
+def test_front_ends_agree_bit_for_bit(row, front):
+    x, affine, stats, _ = draw()
+    mask = jnp.arange(24) % 5 > 0
+    for options in ({}, {"mask": mask}):
+        chex.assert_trees_all_equal(
+            front(x, affine, stats, row, **options), function(x, affine, stats, row, **options)
+        )
+
+
+@variants
+@fronts
+@dtypes
+def test_vmap_is_a_loop(row, front, dtype):
+    models = [draw(dtype=dtype, seed=seed)[:3] for seed in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+    mapped = jax.vmap(lambda *model: front(*model, row))(*stacked)
+    looped = [front(*model, row) for model in models]
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *looped)
+    tolerance = 1e-5 if dtype == jnp.float32 else 2e-2
+    chex.assert_trees_all_close(mapped, expected, rtol=tolerance, atol=tolerance)
+
+
+@variants
+@fronts
+@dtypes
+def test_scan_is_a_loop(row, front, dtype):
+    batches = jnp.stack([draw(dtype=dtype, seed=seed)[0] for seed in range(3)])
+    _, affine, stats, _ = draw()
+
+    def step(stats, x):
+        y, stats = front(x, affine, stats, row)
+        return stats, y
+
+    scanned, _ = jax.lax.scan(step, stats, batches)
+    for x in batches:
+        _, stats = front(x, affine, stats, row)
+    chex.assert_trees_all_close(scanned, stats, rtol=1e-5)
+
+
+@variants
+@fronts
+def test_forward_and_reverse_mode_are_transposes(row, front):
+    """<J v, w> = <v, J' w>, whatever a variant's gradient is said to be."""
+    x, affine, stats, ct = draw()
+    tangents = jax.tree.map(lambda leaf: jnp.cos(7 * leaf), (x, affine))
+
+    def y(x, affine):
+        return front(x, affine, stats, row)[0]
+
+    _, out = jax.jvp(y, (x, affine), tangents)
+    _, pullback = jax.vjp(y, x, affine)
+    inner = sum(jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, (pullback(ct), tangents))))
+    np.testing.assert_allclose(jnp.vdot(out, ct), inner, rtol=1e-4)
+
+
+@variants
+@fronts
+def test_checkpoint_and_second_order(row, front):
+    x, affine, stats, ct = draw()
+
+    def loss(x):
+        y, new = front(x, affine, stats, row)
+        return jnp.sum(jnp.tanh(y) * ct), new
+
+    plain = jax.grad(loss, has_aux=True)(x)
+    chex.assert_trees_all_close(jax.grad(jax.checkpoint(loss), has_aux=True)(x), plain, atol=1e-5)
+    direction = jnp.sin(5 * x)
+    gradient = jax.grad(lambda x: loss(x)[0])
+    _, forward = jax.jvp(gradient, (x,), (direction,))
+    reverse = jax.grad(lambda x: jnp.vdot(gradient(x), direction))(x)
+    chex.assert_trees_all_close(forward, reverse, rtol=1e-3, atol=1e-4)
+
+
+@variants
+@fronts
+@pytest.mark.parametrize("kind", ["row", "element"])
+def test_what_a_mask_excludes_is_never_read(row, front, kind):
+    x, affine, stats, ct = draw()
+    mask = jax.random.bernoulli(jax.random.key(5), 0.7, x.shape if kind == "element" else (24,))
+    wide = mask if kind == "element" else jnp.broadcast_to(mask[:, None], x.shape)
+    ct = jnp.where(wide, ct, 0)
+
+    def everything(padding):
+        def loss(x, affine):
+            y, new = front(x, affine, stats, row, mask=mask)
+            return jnp.sum(y * ct), (jnp.where(wide, y, 0), new)
+
+        return jax.grad(loss, (0, 1), has_aux=True)(jnp.where(wide, x, padding), affine)
+
+    reference = everything(0.0)
+    chex.assert_tree_all_finite(reference)
+    for padding in (1e6, jnp.nan, jnp.inf):
+        chex.assert_trees_all_close(everything(padding), reference, rtol=1e-5, atol=1e-6)
+
+
+@variants
+@fronts
+def test_the_running_statistics_are_those_of_the_batch(row, front):
+    x, affine, stats, _ = draw()
+    mask = jnp.arange(24) % 5 > 0
+    for options in ({}, {"mask": mask}):
+        _, new = front(x, affine, stats, row, **options)
+        moments = jbn.batch_moments(x, **options)
+        expected = jbn.update_running(stats, moments, momentum=0.5)
+        chex.assert_trees_all_close(new, expected, rtol=1e-6)
+
+
+@variants
+@fronts
+def test_a_bad_batch_does_not_poison_the_state(row, front):
+    x, affine, stats, _ = draw()
+    _, clean = front(x, affine, stats, row)
+    for value in (jnp.nan, jnp.inf, -jnp.inf):
+        y, new = front(x.at[7, 2].set(value), affine, stats, row)
+        assert not np.isfinite(y[:, 2]).all()
+        chex.assert_tree_all_finite(new)
+        untouched = [jax.tree.map(lambda leaf: jnp.delete(leaf, 2), s) for s in (new, clean)]
+        chex.assert_trees_all_equal(*untouched)
+    _, same = front(x, affine, stats, row, mask=jnp.zeros(24, bool))
+    chex.assert_trees_all_equal(same, stats)
+
+
+@variants
+@fronts
+def test_parts_on_devices_are_the_whole(row, front):
+    x, affine, stats, ct = draw()
+    mask = jnp.array([6, 2, 0, 5])[:, None] > jnp.arange(6)[None]
+    mask, rows = mask.reshape(-1), P("data")
+    ct = jnp.where(mask[:, None], ct, 0)
+
+    def both(x, mask, ct, affine, axis_name=None):
+        def loss(x, affine):
+            y, new = front(x, affine, stats, row, mask=mask, axis_name=axis_name)
+            return jnp.sum(y * ct), (jnp.where(mask[:, None], y, 0), new)
+
+        return jax.grad(loss, (0, 1), has_aux=True)(x, affine)
+
+    sharded = jax.shard_map(
+        lambda *args: both(*args, axis_name="data"),
+        mesh=Mesh(np.array(jax.devices()[:4]), ("data",)),
+        in_specs=(rows, rows, rows, P()),
+        out_specs=((rows, P()), (rows, P())),
+    )
+    got, expected = jax.jit(sharded)(x, mask, ct, affine), both(x, mask, ct, affine)
+    if not row.rows_meet:  # then only the statistics are the whole batch's
+        got, expected = got[1][1], expected[1][1]
+    chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=2e-6)
+
+
+@variants
+def test_state_may_be_donated(row):
+    x, affine, stats, _ = draw()
+    expected = function(x, affine, stats, row)
+    donated = jax.jit(lambda x, a, s: function(x, a, s, row), donate_argnums=2)
+    chex.assert_trees_all_close(donated(x, affine, stats), expected, rtol=1e-6)
+
+
+@variants
+@pytest.mark.parametrize("shape", [(24, FEATURES), (8192, FEATURES), "symbolic"], ids=str)
+def test_values_and_gradients_lower_for_every_platform(row, shape):
+    (rows,) = export.symbolic_shape("rows") if shape == "symbolic" else (shape[0],)
+    x, affine, stats, _ = draw()
+
+    def step(x, affine, stats):
+        def loss(x, affine):
+            y, new = function(x, affine, stats, row)
+            return jnp.sum(y * y), new
+
+        return jax.grad(loss, (0, 1), has_aux=True)(x, affine)
+
+    spec = jax.ShapeDtypeStruct((rows, FEATURES), x.dtype)
+    exported = export.export(jax.jit(step), platforms=["cpu", "cuda", "rocm", "tpu"])(
+        spec, affine, stats
+    )
+    if rows != 8192:
+        chex.assert_trees_all_close(
+            exported.call(x, affine, stats), step(x, affine, stats), rtol=1e-5, atol=1e-5
+        )
