@@ -1,0 +1,235 @@
+"""What a study is: one frozen value, checked field by field, that a file in `configs/` builds.
+
+A config file is Python that defines `study = Study(...)`; the command line overrides its fields by
+name. A mistake is one line that says which field, what came and what is allowed.
+"""
+
+import dataclasses
+import difflib
+import math
+import re
+import traceback
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import tyro
+
+from jbn import Variant
+
+Data = Literal["digits", "mnist"]
+Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
+Optimizer = Literal["sgd", "momentum", "adam"]
+Schedule = Literal["constant", "cosine"]
+
+LARGEST_SEED = 2**31 - 1  # the largest integer a netCDF-3 coordinate holds
+
+
+class ConfigError(ValueError):
+    """A config file that cannot be used; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Networks that differ in their norm alone, trained at every learning rate from every seed.
+
+    Raises:
+        ValueError: for a field of the wrong type or out of range, naming field, value and allowed.
+    """
+
+    name: str
+    """Short name, for titles."""
+
+    claim: str
+    """The sentence that the study tests."""
+
+    data: Data
+    """Which images: scikit-learn's 8x8 digits (nothing to download) or MNIST."""
+
+    norms: tyro.conf.Suppress[Mapping[str, Variant | None]]
+    """What is compared: a label for each network and its batch norm, None for a network without.
+    Set in the config file."""
+
+    widths: tuple[int, ...]
+    """Units of each hidden layer."""
+
+    activation: Activation
+    """Nonlinearity of the hidden layers."""
+
+    optimizer: Optimizer
+    """sgd, momentum (SGD with heavy-ball momentum 0.9) or adam."""
+
+    learning_rates: tuple[float, ...]
+    """Every network is trained at each of these."""
+
+    seeds: tuple[int, ...]
+    """Every network is trained from each of these: a seed fixes initial weights and batches."""
+
+    batch_size: int
+    """Training examples per step, drawn with replacement."""
+
+    steps: int
+    """Training steps of each run."""
+
+    evaluate_every: int
+    """Steps between evaluations, at least 2; divides `steps`."""
+
+    schedule: Schedule = "constant"
+    """The learning rate over the steps: constant, or falling to zero along half a cosine."""
+
+    init_std: float | None = None
+    """Standard deviation of the Gaussian initial kernels; None for He's (relu, gelu) or LeCun's."""
+
+    momentum: float = 0.99
+    """Weight that batch norm's running statistics keep on the old value."""
+
+    epsilon: float = 1e-5
+    """Added to the variance before the square root."""
+
+    def __post_init__(self) -> None:
+        _check(self, "name", _is_text, "a non-empty string")
+        _check(self, "claim", _is_text, "a non-empty string")
+        _check(
+            self, "norms", _is_norms, "a mapping of labels to variants such as Standard(), or None"
+        )
+        for field, choices in _CHOICES.items():
+            _check(self, field, get_args(choices).__contains__, f"one of {get_args(choices)}")
+        _check(self, "widths", _tuple_of(_whole(1)), "a tuple of whole numbers from 1")
+        _check(self, "batch_size", _whole(2), "a whole number from 2: one example has no variance")
+        _check(self, "steps", _whole(1), "a whole number from 1")
+        _check(self, "evaluate_every", _whole(2), "a whole number from 2, to compare gradients")
+        divides = f"a divisor of steps={self.steps}"
+        _check(self, "evaluate_every", lambda window: self.steps % window == 0, divides)
+        _check(
+            self,
+            "learning_rates",
+            _tuple_of(_positive, distinct=True),
+            "a tuple of distinct positive numbers",
+        )
+        _check(
+            self,
+            "seeds",
+            _tuple_of(_seed, distinct=True),
+            "a tuple of distinct whole numbers from 0",
+        )
+        _check(self, "init_std", lambda x: x is None or _positive(x), "a positive number or None")
+        _check(self, "momentum", lambda x: _real(x) and 0 <= x <= 1, "a number from 0 to 1")
+        _check(self, "epsilon", _positive, "a positive number")
+
+
+def load_study(path: Path) -> Study:
+    """The `study` that the Python file at `path` defines.
+
+    Raises:
+        ConfigError: when there is none, in one line that names the file.
+    """
+    source = _read(path)
+    namespace: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
+    try:
+        exec(compile(source, str(path), "exec"), namespace)
+    except Exception as error:
+        raise ConfigError(f"{path}{_line(error, path)}: {_explain(error)}") from error
+    study = namespace.get("study")
+    if not isinstance(study, Study):
+        found = "nothing of that name" if study is None else f"a {type(study).__name__}"
+        raise ConfigError(f"{path}: needs `study = Study(...)`, found {found}.")
+    return study
+
+
+def as_json(study: Study) -> dict[str, Any]:
+    """The fields as JSON holds them; a variant is written as it prints."""
+    fields = {field.name: getattr(study, field.name) for field in dataclasses.fields(study)}
+    norms = {label: None if norm is None else repr(norm) for label, norm in study.norms.items()}
+    return fields | {"norms": norms}
+
+
+_CHOICES = {
+    "data": Data,
+    "activation": Activation,
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+}
+
+
+def _check(study: Study, field: str, allows: Callable[[Any], bool], allowed: str) -> None:
+    value = getattr(study, field)
+    if not allows(value):
+        raise ValueError(f"{field}={value!r}: needs {allowed}.")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.strip() != ""
+
+
+def _is_norms(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(map(_is_text, value))
+        and all(norm is None or _is_variant(norm) for norm in value.values())
+    )
+
+
+def _is_variant(value: Any) -> bool:
+    # The class itself, Standard for Standard(), is callable too.
+    return callable(value) and isinstance(value, Hashable) and not isinstance(value, type)
+
+
+def _whole(lowest: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= lowest
+
+
+def _seed(value: Any) -> bool:
+    return _whole(0)(value) and value <= LARGEST_SEED
+
+
+def _real(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _positive(value: Any) -> bool:
+    return _real(value) and value > 0
+
+
+def _tuple_of(allows: Callable[[Any], bool], *, distinct: bool = False) -> Callable[[Any], bool]:
+    def check(value: Any) -> bool:
+        if not (isinstance(value, tuple) and value and all(map(allows, value))):
+            return False
+        return not distinct or len(set(value)) == len(value)
+
+    return check
+
+
+def _read(path: Path) -> str:
+    try:
+        source = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}).") from error
+    if not source.strip():
+        raise ConfigError(f"{path}: is empty; needs `study = Study(...)`.")
+    return source
+
+
+def _line(error: Exception, path: Path) -> str:
+    """Where in the config file it happened, as `:12`."""
+    if isinstance(error, SyntaxError):
+        return f":{error.lineno}"
+    lines = [
+        at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)
+    ]
+    return f":{lines[-1]}" if lines else ""
+
+
+def _explain(error: Exception) -> str:
+    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if isinstance(error, TypeError) and match:
+        known = [field.name for field in dataclasses.fields(Study)]
+        close = difflib.get_close_matches(match[1], known, n=1)
+        hint = f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(known)}."
+        return f"unknown field '{match[1]}'. {hint}"
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,46 @@
+"""What the environment must say before JAX is first imported: devices, and how memory is kept."""
+
+import os
+import platform
+import sys
+
+_COUNT = "--xla_force_host_platform_device_count"
+# A device then runs on one thread: handing a layer of a hundred units to more costs more than it.
+_SINGLE = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+# glibc gives every array of 32 MiB or more back to the system when it is freed, and the next one
+# of that size costs thousands of page faults: more than normalising it does.
+MALLOC = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+def use_all_cores() -> None:
+    """Makes every core a device, unless XLA_FLAGS already says how many there are.
+
+    Accelerators, where there are any, are used instead and do not notice.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _COUNT not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_COUNT}={cores()} {_SINGLE}".strip()
+
+
+def keep_freed_memory() -> None:
+    """Starts this program anew with `MALLOC` in its environment, where glibc is what reads it.
+
+    Call it first thing: what the process has done so far is lost. What the environment already
+    says about one of these stays.
+    """
+    if platform.libc_ver()[0] == "glibc" and not MALLOC.keys() <= os.environ.keys():
+        os.environ.update(MALLOC | os.environ)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,91 @@
+"""The networks that studies train: a multilayer perceptron that takes its norm as a value."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+from jax.nn.initializers import Initializer
+
+from experiments.config import Study
+from jbn import Variant
+from jbn.linen import BatchNorm
+
+NUM_CLASSES = 10
+
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "sigmoid": jax.nn.sigmoid,
+    "tanh": jax.nn.tanh,
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,
+}
+
+
+class MLP(nn.Module):
+    """Dense, norm, activation for each hidden layer, then a Dense layer of class scores.
+
+    Layers are called `hidden_1`, `hidden_2`, .. and `output`. With a norm the hidden Dense layers
+    have no bias: the norm subtracts it with the mean, and has its own.
+    """
+
+    widths: tuple[int, ...]
+    activation: Callable[[jax.Array], jax.Array]
+    kernel_init: Initializer
+    norm: Variant | None = None
+    momentum: float = 0.99
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, use_running_average: bool, momentum: float | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Class scores, and the inputs of the last hidden activation, one column per unit.
+
+        `momentum` takes the place of the field for this call; 0 makes the running statistics
+        those of `x`.
+        """
+        z = x
+        for i, width in enumerate(self.widths, start=1):
+            dense = nn.Dense(
+                width,
+                use_bias=self.norm is None,
+                kernel_init=self.kernel_init,
+                name=f"hidden_{i}",
+            )
+            z = dense(x)
+            if self.norm is not None:
+                norm = BatchNorm(
+                    use_running_average,
+                    momentum=self.momentum,
+                    epsilon=self.epsilon,
+                    variant=self.norm,
+                    name=f"norm_{i}",
+                )
+                z = norm(z, momentum=momentum)
+            x = self.activation(z)
+        scores = nn.Dense(NUM_CLASSES, kernel_init=self.kernel_init, name="output")(x)
+        return scores, z
+
+
+def make_model(study: Study, norm: Variant | None) -> MLP:
+    """The network of `study` with `norm` before each hidden activation."""
+    return MLP(
+        study.widths,
+        _ACTIVATIONS[study.activation],
+        _kernel_init(study),
+        norm,
+        momentum=study.momentum,
+        epsilon=study.epsilon,
+    )
+
+
+def layer_names(study: Study) -> list[str]:
+    """The layers with a kernel, from the input up."""
+    return [f"hidden_{i}" for i in range(1, len(study.widths) + 1)] + ["output"]
+
+
+def _kernel_init(study: Study) -> Initializer:
+    if study.init_std is not None:
+        return jax.nn.initializers.normal(study.init_std)
+    if study.activation in ("relu", "gelu"):
+        return jax.nn.initializers.he_normal()
+    return jax.nn.initializers.lecun_normal()

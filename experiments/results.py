@@ -1,0 +1,197 @@
+"""What a study measured, as one `xarray.Dataset` in one file.
+
+`xarray.load_dataset("DIR/metrics.nc")` opens it; `.to_dataframe()` makes it a pandas table.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+
+from experiments.config import Study, as_json
+from experiments.measure import PERCENTILES
+from experiments.models import layer_names
+from experiments.train import (
+    FEWEST_PAIRS,
+    NOISE_BATCHES,
+    PERCENTILE_EXAMPLES,
+    RECALIBRATION_EXAMPLES,
+    STEPS_PER_PAIR,
+)
+
+METRICS = "metrics.nc"
+CONFIG = "config.json"
+
+_RUN = ("norm", "learning_rate", "seed")
+_POPULATION = (
+    f"with population statistics: those of the first {RECALIBRATION_EXAMPLES} training examples "
+    "(or all, if fewer), as one batch at these weights"
+)
+_PAIRS = (
+    f"on two successive steps in every {STEPS_PER_PAIR} since the last evaluation, and on "
+    f"{FEWEST_PAIRS} such pairs at least"
+)
+
+
+class _Variable(NamedTuple):
+    dims: tuple[str, ...]
+    long_name: str
+    units: str
+    description: str
+
+
+VARIABLES = {
+    "test_accuracy": _Variable(
+        ("step",),
+        "test accuracy",
+        "1",
+        f"Fraction of the test set classified right, {_POPULATION}.",
+    ),
+    "test_loss": _Variable(
+        ("step",), "test loss", "nat", f"Mean cross-entropy over the test set, {_POPULATION}."
+    ),
+    "train_loss": _Variable(
+        ("step",),
+        "training loss",
+        "nat",
+        "Mean cross-entropy of the batches trained on since the last evaluation, all steps.",
+    ),
+    "gradient_norm": _Variable(
+        ("step", "layer"),
+        "gradient norm",
+        "nat / weight unit",
+        f"L2 norm of the kernel's gradient, {_PAIRS}: the mean.",
+    ),
+    "gradient_norm_cv": _Variable(
+        ("step", "layer"),
+        "variation of the gradient norm",
+        "1",
+        f"L2 norm of the kernel's gradient, {_PAIRS}: sample standard deviation over mean.",
+    ),
+    "gradient_noise": _Variable(
+        ("step", "layer"),
+        "gradient noise",
+        "1",
+        f"sqrt(mean |g_b - g|^2) / |g| of the kernel's gradients g_b of {NOISE_BATCHES} training "
+        "batches at the same weights, g their mean; pure noise gives about "
+        f"{(NOISE_BATCHES - 1) ** 0.5:.1f}.",
+    ),
+    "gradient_cosine": _Variable(
+        ("step",),
+        "cosine between successive gradients",
+        "1",
+        f"Cosine between the gradients of all parameters, {_PAIRS}: the mean.",
+    ),
+    "update_ratio": _Variable(
+        ("step", "layer"),
+        "update-to-weight ratio",
+        "1",
+        f"|update| / |weights| of the kernel, {_PAIRS}: the mean.",
+    ),
+    "activation_percentile": _Variable(
+        ("step", "percentile"),
+        "input of the last hidden activation",
+        "1",
+        f"Percentiles of each unit's inputs over the first {PERCENTILE_EXAMPLES} test examples (or "
+        f"all, if fewer), median over units, {_POPULATION}.",
+    ),
+    "diverged_at": _Variable(
+        (),
+        "step of divergence",
+        "step",
+        "Updates made when the loss was first not finite, -1 if it never was. The run was frozen "
+        "there, and what was measured later is NaN.",
+    ),
+}
+
+
+def blank(study: Study) -> xr.Dataset:
+    """The dataset of `study` before anything is measured: NaN everywhere, no run diverged."""
+    coords = {
+        "norm": list(study.norms),
+        "learning_rate": np.array(study.learning_rates, np.float64),
+        "seed": np.array(study.seeds, np.int32),
+        "step": np.arange(0, study.steps + 1, study.evaluate_every, dtype=np.int32),
+        "layer": layer_names(study),
+        "percentile": np.array(PERCENTILES, np.int32),
+    }
+    dataset = xr.Dataset(coords=coords)
+    for name, variable in VARIABLES.items():
+        dims = _RUN + variable.dims
+        shape = [len(coords[dim]) for dim in dims]
+        empty = np.full(shape, -1, np.int32) if name == "diverged_at" else np.full(shape, np.nan)
+        dataset[name] = dims, empty.astype(np.int32 if name == "diverged_at" else np.float32)
+        dataset[name].attrs = {k: v for k, v in variable._asdict().items() if k != "dims"}
+    dataset["step"].attrs = {"long_name": "training step", "units": "step"}
+    dataset["learning_rate"].attrs = {"long_name": "learning rate"}
+    dataset.attrs = {
+        "name": study.name,
+        "claim": study.claim,
+        "data": study.data,
+        "config": json.dumps(as_json(study)),
+        "environment": json.dumps(environment()),
+    }
+    return dataset
+
+
+def record(dataset: xr.Dataset, norm: str, step: int, measures: Mapping[str, np.ndarray]) -> None:
+    """Writes what was measured at `step` of all runs of `norm` into `dataset`.
+
+    Each measure has a leading axis over runs, learning rates before seeds, padding after both.
+    """
+    rates, seeds = dataset.sizes["learning_rate"], dataset.sizes["seed"]
+    for name, values in measures.items():
+        values = values[: rates * seeds].reshape(rates, seeds, *values.shape[1:])
+        at = {"norm": norm} if name == "diverged_at" else {"norm": norm, "step": step}
+        dataset[name].loc[at] = values
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices: what a number may depend on besides the config."""
+    device = jax.devices()[0]
+    packages = ("jbn", "jax", "jaxlib", "flax", "optax", "numpy")
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            **{package: _version(package) for package in packages},
+        },
+        "device": device.device_kind,
+        "platform": device.platform,
+        "devices": jax.device_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def save(dataset: xr.Dataset, directory: Path) -> Path:
+    """Writes `metrics.nc`; whoever reads finds the old file or the new one, never a part."""
+    path = directory / METRICS
+    aside = path.with_suffix(".nc.part")
+    dataset.to_netcdf(aside, engine="scipy")
+    os.replace(aside, path)
+    return path
+
+
+def save_config(study: Study, directory: Path) -> None:
+    """Writes `config.json`: the study as resolved, overrides included."""
+    text = json.dumps(as_json(study), indent=2)
+    (directory / CONFIG).write_text(f"{text}\n", encoding="utf-8")
+
+
+def load(directory: Path) -> xr.Dataset:
+    """The dataset of a study, all of it in memory."""
+    return xr.load_dataset(directory / METRICS, engine="scipy")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from the source, not installed
+        return "not installed"

@@ -1,0 +1,88 @@
+"""All runs of one network as one program: mapped over runs, and the runs spread over devices."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from experiments.config import Study
+from experiments.data import Data
+from experiments.train import Measures, RunState, make_run
+from jbn import Variant
+
+
+class Sweep(NamedTuple):
+    """The functions of `Run`, over runs: every array of a state or a measure has a leading axis.
+
+    That axis runs over learning rates, then seeds, then copies of the last run that fill up the
+    devices; `len(learning_rates) * len(seeds)` are real.
+    """
+
+    init: Callable[[Data], RunState]
+    advance: Callable[[Data, RunState], tuple[RunState, Measures]]
+    """The state that comes in is given up (donated): the one that comes out takes its memory."""
+    evaluate: Callable[[Data, RunState], Measures]
+
+
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """One axis, "runs", over `devices`, all of them by default."""
+    return Mesh(np.array(jax.devices() if devices is None else devices), ("runs",))
+
+
+def place(data: Data, mesh: Mesh) -> Data:
+    """`data` on every device of `mesh`."""
+    return jax.device_put(data, NamedSharding(mesh, P()))
+
+
+def make_sweep(study: Study, norm: Variant | None, mesh: Mesh) -> Sweep:
+    """Every learning rate and seed of `study` with `norm`, as programs over `mesh`.
+
+    Runs never meet: devices do not communicate, and a run's numbers do not depend on the others.
+    """
+    run = make_run(study, norm)
+    over_runs = _over_runs(mesh.devices.flat[0].platform)
+
+    def sharded(function: Callable[..., Any], inputs: Any) -> Callable[..., Any]:
+        # A run knows nothing of the mesh, so its loops cannot say that their carries vary over it.
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=(P(), inputs), out_specs=P("runs"), check_vma=False
+        )
+
+    # Said of every result: JAX would call a single device's by another name, and compile again.
+    jit = partial(jax.jit, out_shardings=NamedSharding(mesh, P("runs")))
+
+    @jit
+    def init(data: Data) -> RunState:
+        rates, seeds = _runs(study, mesh.size)
+        return jax.vmap(partial(run.init, data))(jnp.array(seeds), jnp.array(rates))
+
+    @partial(jit, donate_argnums=1)
+    def advance(data: Data, states: RunState) -> tuple[RunState, Measures]:
+        return sharded(lambda d, s: over_runs(partial(run.advance, d))(s), P("runs"))(data, states)
+
+    @jit
+    def evaluate(data: Data, states: RunState) -> Measures:
+        return sharded(lambda d, s: over_runs(partial(run.evaluate, d))(s), P("runs"))(data, states)
+
+    return Sweep(init, advance, evaluate)
+
+
+def _runs(study: Study, devices: int) -> tuple[np.ndarray, np.ndarray]:
+    """Learning rate and seed of each run, padded to fill the devices."""
+    rates = np.repeat(np.array(study.learning_rates, np.float32), len(study.seeds))
+    seeds = np.tile(np.array(study.seeds, np.uint32), len(study.learning_rates))
+    fill = -len(rates) % devices
+    return np.pad(rates, (0, fill), mode="edge"), np.pad(seeds, (0, fill), mode="edge")
+
+
+def _over_runs(platform: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    # A core is filled by one run, whose weights then stay in its cache through a whole window;
+    # an accelerator needs all runs at once to be filled.
+    if platform == "cpu":
+        return lambda function: partial(jax.lax.map, function)
+    return jax.vmap

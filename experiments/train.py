@@ -1,0 +1,254 @@
+"""One training run as a value and three pure functions: begin it, advance it, look at it.
+
+A run is decided by its study, its norm, its seed and its learning rate alone: batches are a
+function of (seed, step), so that a state is all there is to continue from. Runs with the same seed
+begin with the same kernels and see the same batches, whatever their norm and learning rate.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.config import Study
+from experiments.data import Data
+from experiments.measure import (
+    cosine,
+    gradient_noise,
+    kernel_norms,
+    typical_percentiles,
+)
+from experiments.models import MLP, layer_names, make_model
+from jbn import Variant
+
+# Measuring a step costs half as much as taking it: two successive steps in twenty are measured,
+# and two such pairs at least between evaluations.
+STEPS_PER_PAIR = 20
+FEWEST_PAIRS = 2
+NOISE_BATCHES = 8
+RECALIBRATION_EXAMPLES = 2048
+PERCENTILE_EXAMPLES = 500
+
+# What a seed's random numbers are for.
+_WEIGHTS, _BATCHES, _NOISE = range(3)
+
+Measures = dict[str, jax.Array]
+
+
+class RunState(NamedTuple):
+    """Everything that a run is, between two steps; numbers only, so that it can be saved."""
+
+    seed: jax.Array
+    learning_rate: jax.Array
+    step: jax.Array
+    """Updates made so far, those a frozen run no longer makes included."""
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    diverged_at: jax.Array
+    """Updates made when the loss was first not finite, -1 if it never was."""
+
+
+class Step(NamedTuple):
+    """What one step saw and did; XLA computes of it what is used."""
+
+    loss: jax.Array
+    params: Any
+    """The weights before the step."""
+    gradient: Any
+    update: Any
+
+
+class Run(NamedTuple):
+    """The functions of one run; each can be jitted, and mapped over runs."""
+
+    init: Callable[[Data, jax.Array, jax.Array], RunState]
+    """(data, seed, learning_rate) -> state before the first step."""
+    step: Callable[[Data, RunState], tuple[RunState, Step]]
+    """(data, state) -> state after one more step, and what the step saw and did."""
+    advance: Callable[[Data, RunState], tuple[RunState, Measures]]
+    """(data, state) -> state after `evaluate_every` more steps, and what was measured in them."""
+    evaluate: Callable[[Data, RunState], Measures]
+    """(data, state) -> what is measured at these weights."""
+
+
+def make_run(study: Study, norm: Variant | None) -> Run:
+    """A run of `study`'s network with `norm`."""
+    model = make_model(study, norm)
+    return Run(
+        init=partial(_init, study, model),
+        step=partial(_step, study, model),
+        advance=partial(_advance, study, model),
+        evaluate=partial(_evaluate, study, model),
+    )
+
+
+def make_optimizer(study: Study, learning_rate: jax.Array) -> optax.GradientTransformation:
+    """The optimizer of `study`; a learning rate is a number like any other and may be traced."""
+    if study.schedule == "cosine":
+        decay = optax.cosine_decay_schedule(1.0, study.steps)
+        rate: Any = lambda count: learning_rate * decay(count)  # noqa: E731
+    else:
+        rate = learning_rate
+    match study.optimizer:
+        case "sgd":
+            return optax.sgd(rate)
+        case "momentum":
+            return optax.sgd(rate, momentum=0.9)
+        case "adam":
+            return optax.adam(rate)
+
+
+def _init(
+    study: Study, model: MLP, data: Data, seed: jax.Array, learning_rate: jax.Array
+) -> RunState:
+    one_example = jnp.zeros((1, data.train_images.shape[1]))
+    variables = model.init(_key(seed, _WEIGHTS), one_example, use_running_average=False)
+    return RunState(
+        seed,
+        learning_rate,
+        step=jnp.int32(0),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=make_optimizer(study, learning_rate).init(variables["params"]),
+        diverged_at=jnp.int32(-1),
+    )
+
+
+def _step(study: Study, model: MLP, data: Data, state: RunState) -> tuple[RunState, Step]:
+    batch = _draw(data, _key(state.seed, _BATCHES, state.step), study.batch_size)
+    (loss, batch_stats), gradient = jax.value_and_grad(_loss, argnums=1, has_aux=True)(
+        model, state.params, state.batch_stats, *batch
+    )
+    optimizer = make_optimizer(study, state.learning_rate)
+    update, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    after = state._replace(
+        params=optax.apply_updates(state.params, update),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    # A run whose loss is not finite stays as it was, and its neighbours go on.
+    running, finite = state.diverged_at < 0, jnp.isfinite(loss)
+    after = jax.tree.map(lambda new, old: jnp.where(running & finite, new, old), after, state)
+    after = after._replace(
+        step=state.step + 1,
+        diverged_at=jnp.where(running & ~finite, state.step, state.diverged_at),
+    )
+    return after, Step(loss, state.params, gradient, update)
+
+
+def _advance(study: Study, model: MLP, data: Data, state: RunState) -> tuple[RunState, Measures]:
+    layers = layer_names(study)
+
+    def one_step(_: Any, carry: tuple[RunState, jax.Array]) -> tuple[RunState, jax.Array]:
+        state, losses = carry
+        state, taken = _step(study, model, data, state)
+        return state, losses + taken.loss
+
+    def measured_step(state: RunState, _: None) -> tuple[RunState, tuple[Any, ...]]:
+        state, taken = _step(study, model, data, state)
+        ratio = kernel_norms(taken.update, layers) / kernel_norms(taken.params, layers)
+        return state, (taken.loss, taken.gradient, kernel_norms(taken.gradient, layers), ratio)
+
+    def block(state: RunState, plain_steps: jax.Array) -> tuple[RunState, tuple[jax.Array, ...]]:
+        state, losses = jax.lax.fori_loop(0, plain_steps, one_step, (state, jnp.float32(0)))
+        state, pair = jax.lax.scan(measured_step, state, length=2)
+        pair_losses, gradients, norms, ratios = pair
+        first, second = (jax.tree.map(lambda g, i=i: g[i], gradients) for i in range(2))
+        return state, (losses + jnp.sum(pair_losses), norms, ratios, cosine(first, second))
+
+    blocks = jnp.array(_plain_steps(study.evaluate_every))
+    state, (losses, norms, ratios, cosines) = jax.lax.scan(block, state, blocks)
+    mean_norm = jnp.mean(norms, axis=(0, 1))
+    measures = {
+        "train_loss": jnp.sum(losses) / study.evaluate_every,
+        "gradient_norm": mean_norm,
+        "gradient_norm_cv": jnp.std(norms, axis=(0, 1), ddof=1) / mean_norm,
+        "gradient_cosine": jnp.mean(cosines),
+        "update_ratio": jnp.mean(ratios, axis=(0, 1)),
+    }
+    return state, _unless_diverged(state, measures)
+
+
+def _evaluate(study: Study, model: MLP, data: Data, state: RunState) -> Measures:
+    # The population's statistics at these weights: those of one large batch, not an average over
+    # past steps, which early in training would remember other weights and the initial (0, 1).
+    some = _pixels(data, data.train_images[:RECALIBRATION_EXAMPLES])
+    _, batch_stats = _forward(model, state.params, state.batch_stats, some, momentum=0.0)
+    variables = {"params": state.params, "batch_stats": batch_stats}
+    test_images = _pixels(data, data.test_images)
+    scores, inputs = cast(
+        tuple[jax.Array, jax.Array], model.apply(variables, test_images, use_running_average=True)
+    )
+
+    def gradient(key: jax.Array) -> Any:
+        batch = _draw(data, key, study.batch_size)
+        return jax.grad(_loss, argnums=1, has_aux=True)(
+            model, state.params, state.batch_stats, *batch
+        )[0]
+
+    keys = jax.random.split(_key(state.seed, _NOISE, state.step), NOISE_BATCHES)
+    measures = {
+        "test_accuracy": jnp.mean(jnp.argmax(scores, axis=1) == data.test_labels),
+        "test_loss": _cross_entropy(scores, data.test_labels),
+        "gradient_noise": gradient_noise(jax.vmap(gradient)(keys), layer_names(study)),
+        "activation_percentile": typical_percentiles(inputs[:PERCENTILE_EXAMPLES]),
+    }
+    return _unless_diverged(state, measures)
+
+
+def _forward(
+    model: MLP, params: Any, batch_stats: Any, images: jax.Array, momentum: float | None = None
+) -> tuple[jax.Array, Any]:
+    """Scores with the batch's own statistics, and what the running statistics become."""
+    (scores, _), updated = model.apply(
+        {"params": params, "batch_stats": batch_stats},
+        images,
+        use_running_average=False,
+        momentum=momentum,
+        mutable=["batch_stats"],
+    )
+    return scores, updated.get("batch_stats", {})
+
+
+def _loss(
+    model: MLP, params: Any, batch_stats: Any, images: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, Any]:
+    scores, batch_stats = _forward(model, params, batch_stats, images)
+    return _cross_entropy(scores, labels), batch_stats
+
+
+def _unless_diverged(state: RunState, measures: Measures) -> Measures:
+    return jax.tree.map(lambda x: jnp.where(state.diverged_at < 0, x, jnp.nan), measures)
+
+
+def _plain_steps(window: int) -> np.ndarray:
+    """How many steps go before each measured pair, so that pairs spread evenly over a window."""
+    pairs = min(max(window // STEPS_PER_PAIR, FEWEST_PAIRS), window // 2)
+    ends = np.linspace(0, window - 2 * pairs, pairs + 1).astype(np.int32)
+    return np.diff(ends)
+
+
+def _key(seed: jax.Array, *stream: int | jax.Array) -> jax.Array:
+    key = jax.random.key(seed)
+    for number in stream:
+        key = jax.random.fold_in(key, number)
+    return key
+
+
+def _draw(data: Data, key: jax.Array, batch_size: int) -> tuple[jax.Array, jax.Array]:
+    """A batch drawn with replacement: an epoch's permutation would cost as much as training."""
+    rows = jax.random.randint(key, (batch_size,), 0, data.train_images.shape[0])
+    return _pixels(data, data.train_images[rows]), data.train_labels[rows]
+
+
+def _pixels(data: Data, images: Any) -> jax.Array:
+    return images.astype(jnp.float32) / data.brightest
+
+
+def _cross_entropy(scores: jax.Array, labels: Any) -> jax.Array:
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(scores, labels))

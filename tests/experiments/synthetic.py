@@ -1,0 +1,75 @@
+"""A study's dataset made by hand, so that each number of the summary can be worked out on paper."""
+
+import json
+
+import numpy as np
+import xarray as xr
+
+STEP = ("norm", "learning_rate", "seed", "step")
+LAYERED = ("gradient_norm", "gradient_norm_cv", "gradient_noise", "update_ratio")
+UNITS = {"test_accuracy": "1", "test_loss": "nats", "train_loss": "nats"}
+
+
+def study(
+    accuracy, *, norms=("none", "batch norm"), rates=(0.1, 1.0), layers=2, every=10, widths=None
+):
+    """A dataset with this test accuracy `(norm, learning_rate, seed, step)`.
+
+    A run is taken to have diverged at the first step whose accuracy is NaN. Gradient quantities are
+    `(1 + layer)` times one, two, ... in the order of `LAYERED`, times `1 + norm`.
+    """
+    accuracy = np.asarray(accuracy, dtype=np.float32)
+    steps = np.arange(accuracy.shape[-1]) * every
+    names = [f"hidden_{i + 1}" for i in range(layers - 1)] + ["output"]
+    alive = np.where(np.isnan(accuracy), np.nan, 1).astype(np.float32)
+    by_norm = (1 + np.arange(len(norms), dtype=np.float32)).reshape(-1, 1, 1, 1) * alive
+    variables = {
+        "test_accuracy": accuracy,
+        "test_loss": 2.4 - 2.3 * accuracy,
+        "train_loss": np.where(steps == 0, np.nan, 2.4 - 2.35 * accuracy),
+        "gradient_cosine": 0.1 * by_norm,
+        "activation_percentile": by_norm[..., None]
+        * np.array([-1, 0, 1])
+        * (1 + steps[:, None] / 50),
+    }
+    for i, name in enumerate(LAYERED):
+        variables[name] = (1 + i) * by_norm[..., None] * (1 + np.arange(layers))
+    last = {"activation_percentile": ("percentile",)} | dict.fromkeys(LAYERED, ("layer",))
+    dataset = xr.Dataset(
+        {k: ((*STEP, *last.get(k, ())), v.astype(np.float32)) for k, v in variables.items()},
+        coords={
+            "norm": list(norms),
+            "learning_rate": list(rates),
+            "seed": np.arange(accuracy.shape[2]),
+            "step": steps,
+            "layer": names,
+            "percentile": [15, 50, 85],
+        },
+        attrs={
+            "name": "synthetic",
+            "claim": "Batch norm trains faster & <better>.",
+            "data": "digits",
+            "command": "python -m experiments run configs/synthetic.py --out results/synthetic",
+            "config": json.dumps({"widths": widths or [100] * (layers - 1), "batch_size": 60}),
+            "environment": json.dumps({"versions": {"jax": "0.10.2"}, "device": "cpu"}),
+        },
+    )
+    for name, variable in dataset.data_vars.items():
+        long_name = str(name).replace("_", " ")
+        variable.attrs = {
+            "long_name": long_name,
+            "units": UNITS.get(str(name), "1"),
+            "description": f"How {long_name} was measured.",
+        }
+    lost = np.isnan(accuracy)
+    first = np.where(lost.any(-1), steps[lost.argmax(-1)], -1).astype(np.int32)
+    dataset["diverged_at"] = (STEP[:3], first, {"long_name": "first bad step", "units": "step"})
+    return dataset
+
+
+def learning(plateau, pace, *, points=41, seeds=5, spread=0.004, start=0.1):
+    """Accuracy `(seed, point)` that climbs from `start` to about `plateau` at this `pace`."""
+    step = np.arange(points)
+    noise = spread * np.random.default_rng(0).standard_normal((seeds, points))
+    curve = plateau - (plateau - start) * np.exp(-pace * step / points)
+    return np.clip(curve + noise * (step > 0), 0, 1)

@@ -1,0 +1,177 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.config import ConfigError, as_json, load_study
+from jbn import Standard
+
+ROOT = Path(__file__).parents[2]
+
+CONFIG = """
+from experiments.config import Study
+from jbn import Standard
+
+study = Study(
+    name="n", claim="c", data="digits", norms={"none": None, "bn": Standard()}, widths=(3,),
+    activation="relu", optimizer="sgd", learning_rates=(0.1,), seeds=(0,), batch_size=2,
+    steps=4, evaluate_every=2,
+)
+"""
+
+
+def config(folder: Path, text: str | bytes) -> Path:
+    path = folder / "study.py"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_a_config_file_defines_a_study(tmp_path):
+    study = load_study(config(tmp_path, CONFIG))
+    assert study.norms == {"none": None, "bn": Standard()}
+    assert (study.widths, study.schedule, study.init_std) == ((3,), "constant", None)
+
+
+def test_json_holds_every_field(small):
+    fields = json.loads(json.dumps(as_json(small(schedule="cosine"))))
+    assert fields["norms"] == {"no norm": None, "batch norm": "Standard()"}
+    assert fields["schedule"] == "cosine"
+    assert fields["widths"] == [8, 6]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("name", 3),
+        ("claim", "  "),
+        ("data", "cifar"),
+        ("norms", {}),
+        ("norms", {"bn": Standard}),
+        ("norms", {"bn": "batch_norm"}),
+        ("norms", {"": None}),
+        ("norms", [None]),
+        ("widths", ()),
+        ("widths", (0,)),
+        ("widths", (64.5,)),
+        ("widths", ("64",)),
+        ("widths", (True,)),
+        ("widths", [64]),
+        ("widths", 64),
+        ("activation", "swish"),
+        ("activation", ["relu"]),
+        ("optimizer", "lion"),
+        ("schedule", "step"),
+        ("learning_rates", ()),
+        ("learning_rates", (-1.0,)),
+        ("learning_rates", (0.0,)),
+        ("learning_rates", (float("nan"),)),
+        ("learning_rates", (float("inf"),)),
+        ("learning_rates", (0.1, 0.1)),
+        ("learning_rates", ("0.1",)),
+        ("learning_rates", 0.1),
+        ("seeds", ()),
+        ("seeds", (-1,)),
+        ("seeds", (2**31,)),
+        ("seeds", (1, 1)),
+        ("seeds", (1.0,)),
+        ("batch_size", 1),
+        ("batch_size", 2.0),
+        ("steps", 0),
+        ("evaluate_every", 0),
+        ("evaluate_every", 1),
+        ("evaluate_every", 7),
+        ("init_std", 0.0),
+        ("init_std", "0.1"),
+        ("momentum", 1.5),
+        ("momentum", -0.1),
+        ("momentum", float("nan")),
+        ("momentum", "0.9"),
+        ("epsilon", 0.0),
+        ("epsilon", float("nan")),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(small, field, value):
+    with pytest.raises(ValueError, match="needs") as error:
+        small(**{field: value})
+    message = str(error.value)
+    assert message.startswith(f"{field}={value!r}: needs ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("momentum", 0), ("momentum", 1), ("learning_rates", (1, 10)), ("init_std", None)],
+)
+def test_limits_and_whole_numbers_are_allowed(small, field, value):
+    assert getattr(small(**{field: value}), field) == value
+
+
+def said(path: Path) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_study(path)
+    message = str(error.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message
+
+
+def test_an_absent_config(tmp_path):
+    assert "No such file" in said(tmp_path / "absent.py")
+
+
+def test_a_folder_for_a_config(tmp_path):
+    assert "directory" in said(tmp_path)
+
+
+def test_an_empty_config(tmp_path):
+    assert "is empty" in said(config(tmp_path, " \n"))
+
+
+def test_a_config_that_is_not_utf8(tmp_path):
+    assert "not UTF-8" in said(config(tmp_path, CONFIG.encode() + b"# \xff"))
+
+
+def test_a_config_without_a_study(tmp_path):
+    assert "found nothing of that name" in said(config(tmp_path, "x = 1"))
+
+
+def test_a_study_that_is_something_else(tmp_path):
+    assert "found a dict" in said(config(tmp_path, "study = {}"))
+
+
+def test_a_misspelt_field_is_recognised(tmp_path):
+    message = said(config(tmp_path, CONFIG.replace("widths", "witdhs")))
+    assert "unknown field 'witdhs'. Did you mean 'widths'?" in message
+
+
+def test_an_unknown_field_lists_the_known(tmp_path):
+    message = said(config(tmp_path, CONFIG.replace("seeds", "zzz")))
+    assert "unknown field 'zzz'" in message
+    assert "batch_size" in message
+
+
+def test_a_missing_field_is_named(tmp_path):
+    assert "'widths'" in said(config(tmp_path, CONFIG.replace("widths=(3,),", "")))
+
+
+def test_a_bad_value_is_found_on_its_line(tmp_path):
+    message = said(config(tmp_path, CONFIG.replace("widths=(3,)", "widths=(0,)")))
+    assert message == f"{tmp_path}/study.py:5: widths=(0,): needs a tuple of whole numbers from 1."
+
+
+def test_bad_syntax_is_found_on_its_line(tmp_path):
+    assert said(config(tmp_path, "\nstudy = (")).startswith(f"{tmp_path}/study.py:2: SyntaxError")
+
+
+def test_an_error_in_the_file_is_found_on_its_line(tmp_path):
+    assert said(config(tmp_path, "x = 1\ny = z\n")).startswith(f"{tmp_path}/study.py:2: NameError")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.py")), ids=str)
+def test_every_config_loads_and_says_what_it_is(path):
+    load_study(path)
+    header = path.read_text(encoding="utf-8").split('"""')[1]
+    for heading in ("Claim", "Command", "Cost", "Result"):
+        assert f"\n{heading}" in header
+    assert f"run {path.relative_to(ROOT).as_posix()} " in header

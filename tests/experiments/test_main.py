@@ -1,0 +1,180 @@
+"""The command line: what it writes, and how it says no."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import __main__ as command_line
+from experiments.__main__ import main
+from experiments.devices import use_all_cores
+
+CONFIG = """
+from experiments.config import Study
+from jbn import Standard
+
+study = Study(
+    name="tiny", claim="it runs", data="digits", norms={"none": None, "bn": Standard()},
+    widths=(5,), activation="relu", optimizer="sgd", learning_rates=(0.1, 1.0), seeds=(0, 1),
+    batch_size=8, steps=8, evaluate_every=4,
+)
+"""
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    path = tmp_path / "study.py"
+    path.write_text(CONFIG)
+    return path
+
+
+def refused(capsys, *arguments: object) -> str:
+    """What is said on stderr when `arguments` are refused."""
+    with pytest.raises(SystemExit) as stopped:
+        main([str(argument) for argument in arguments])
+    assert stopped.value.code == 2
+    return capsys.readouterr().err.strip()
+
+
+def test_run_writes_results_and_report_with_fields_overridden(config, tmp_path, capsys):
+    out = tmp_path / "deep" / "out"
+    main(["run", str(config), "--out", str(out), "--widths", "4", "--init-std", "0.2"])
+    assert {path.name for path in out.iterdir()} >= {
+        "config.json",
+        "metrics.nc",
+        "summary.json",
+        "report.html",
+        "figures",
+    }
+    fields = json.loads((out / "config.json").read_text())
+    assert (fields["widths"], fields["init_std"], fields["steps"]) == ([4], 0.2, 8)
+    assert str(out / "report.html") in capsys.readouterr().out
+    (out / "report.html").unlink()
+    main(["report", str(out)])
+    assert (out / "report.html").is_file()
+
+
+def test_help_of_run_explains_fields_and_shows_the_defaults_of_the_config(config, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", str(config), "--help"])
+    assert stopped.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Units of each hidden layer" in shown
+    assert "(default: 0.1 1.0)" in shown
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["walkthrough", "--help"]])
+def test_help(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 0
+    assert "usage: python -m experiments" in capsys.readouterr().out
+
+
+def test_a_config_that_is_absent(tmp_path, capsys):
+    message = refused(capsys, "run", tmp_path / "absent.py", "--out", tmp_path)
+    assert message == f"{tmp_path}/absent.py: cannot be read: No such file or directory."
+
+
+def test_a_misspelt_field_in_the_config(config, tmp_path, capsys):
+    config.write_text(CONFIG.replace("batch_size", "batchsize"))
+    message = refused(capsys, "run", config, "--out", tmp_path)
+    assert message.endswith("unknown field 'batchsize'. Did you mean 'batch_size'?")
+    assert "\n" not in message
+
+
+def test_an_override_out_of_range(config, tmp_path, capsys):
+    message = refused(capsys, "run", config, "--out", tmp_path, "--learning-rates", "-1")
+    assert message == "learning_rates=(-1.0,): needs a tuple of distinct positive numbers."
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (["--widths", "64.5"], "--widths"),
+        (["--batch-sise", "8"], "--batch-size"),
+        (["--activation", "swish"], "--activation"),
+        (["--learning-rates", "fast"], "--learning-rates"),
+    ],
+    ids=["wrong type", "misspelt", "no such choice", "not a number"],
+)
+def test_an_override_that_cannot_be_read(config, tmp_path, capsys, override, says):
+    assert says in refused(capsys, "run", config, "--out", tmp_path, *override)
+
+
+def test_a_run_without_out(config, capsys):
+    assert "--out" in refused(capsys, "run", config)
+
+
+def test_an_unknown_command(capsys):
+    assert "walkthrough" in refused(capsys, "walk")
+
+
+def test_missing_data(config, tmp_path, capsys):
+    out, empty = tmp_path / "out", tmp_path / "empty"
+    message = refused(capsys, "run", config, "--out", out, "--data", "mnist", "--data-dir", empty)
+    assert message.startswith(f"{empty}: has neither train-images-idx3-ubyte nor")
+    assert not out.exists()
+
+
+def test_an_output_folder_that_is_a_file(config, tmp_path, capsys):
+    message = refused(capsys, "run", config, "--out", config)
+    assert str(config) in message
+    assert "\n" not in message
+
+
+def test_a_report_of_nothing(tmp_path, capsys):
+    message = refused(capsys, "report", tmp_path)
+    assert "metrics.nc" in message
+    assert "\n" not in message
+
+
+def test_a_walkthrough_of_an_absent_table(tmp_path, capsys):
+    message = refused(capsys, "walkthrough", "--csv", tmp_path / "absent.csv")
+    assert str(tmp_path / "absent.csv") in message
+
+
+def test_an_error_of_ours_keeps_its_traceback(config, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("experiments.run.run", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        main(["run", str(config), "--out", str(tmp_path)])
+
+
+def test_every_core_becomes_a_device(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=there")
+    use_all_cores()
+    flags = os.environ["XLA_FLAGS"].split()
+    assert flags[0] == "--xla_dump_to=there"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert f"--xla_force_host_platform_device_count={cores}" in flags
+
+
+def test_a_number_of_devices_that_was_asked_for_stays(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=3")
+    use_all_cores()
+    assert os.environ["XLA_FLAGS"] == "--xla_force_host_platform_device_count=3"
+
+
+def test_devices_are_settled_before_jax_is_imported():
+    script = (
+        "import sys, experiments.__main__; assert 'jax' not in sys.modules; "
+        "experiments.__main__.use_all_cores(); import jax; print(jax.device_count())"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment | {"JAX_PLATFORMS": "cpu"},
+        cwd=Path(command_line.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout) == (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    )

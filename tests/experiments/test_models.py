@@ -1,0 +1,96 @@
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.models import layer_names, make_model
+from jbn import Standard
+
+X = jax.random.normal(jax.random.key(0), (32, 5))
+
+
+def build(study, norm):
+    model = make_model(study, norm)
+    variables: Any = model.init(jax.random.key(1), X, use_running_average=False)
+    return model, variables
+
+
+def test_a_network_without_norm_is_dense_layers(small):
+    model, variables = build(small(activation="relu"), None)
+    scores, inputs = model.apply(variables, X, use_running_average=True)
+    p = variables["params"]
+    z1 = X @ p["hidden_1"]["kernel"] + p["hidden_1"]["bias"][None]
+    z2 = jnp.maximum(z1, 0) @ p["hidden_2"]["kernel"] + p["hidden_2"]["bias"][None]
+    chex.assert_trees_all_close(inputs, z2, rtol=1e-5)
+    output = jnp.maximum(z2, 0) @ p["output"]["kernel"] + p["output"]["bias"][None]
+    chex.assert_trees_all_close(scores, output, rtol=1e-5, atol=1e-6)
+    assert "batch_stats" not in variables
+
+
+def test_the_inputs_handed_back_are_those_after_the_norm(small):
+    model, variables = build(small(), Standard())
+    (_, inputs), _ = model.apply(variables, X, use_running_average=False, mutable=["batch_stats"])
+    chex.assert_shape(inputs, (32, 6))
+    chex.assert_trees_all_close(inputs.mean(0), jnp.zeros(6), atol=1e-5)
+    chex.assert_trees_all_close(inputs.std(0), jnp.ones(6), atol=1e-2)
+
+
+def test_no_bias_where_a_norm_has_its_own(small):
+    _, variables = build(small(), Standard())
+    params = variables["params"]
+    assert set(params["hidden_1"]) == {"kernel"}
+    assert set(params["norm_1"]) == {"scale", "bias"}
+    assert set(params["output"]) == {"kernel", "bias"}
+
+
+def test_momentum_of_the_call_takes_the_place_of_the_fields(small):
+    model, variables = build(small(momentum=0.9), Standard())
+    mean = X.mean(0) @ variables["params"]["hidden_1"]["kernel"]
+    for momentum, keep in ((None, 0.9), (0.0, 0.0)):
+        _, updated = model.apply(
+            variables, X, use_running_average=False, momentum=momentum, mutable=["batch_stats"]
+        )
+        running = updated["batch_stats"]["norm_1"]["mean"]
+        chex.assert_trees_all_close(running, (1 - keep) * mean, rtol=1e-4, atol=1e-6)
+
+
+def test_epsilon_reaches_the_norm(small):
+    model, variables = build(small(epsilon=1e6), Standard())
+    (_, inputs), _ = model.apply(variables, X, use_running_average=False, mutable=["batch_stats"])
+    assert jnp.abs(inputs).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("fields", "std"),
+    [
+        ({"init_std": 0.5}, 0.5),
+        ({"init_std": None, "activation": "relu"}, (2 / 64) ** 0.5),
+        ({"init_std": None, "activation": "gelu"}, (2 / 64) ** 0.5),
+        ({"init_std": None, "activation": "tanh"}, (1 / 64) ** 0.5),
+        ({"init_std": None, "activation": "sigmoid"}, (1 / 64) ** 0.5),
+    ],
+)
+def test_the_spread_of_initial_kernels(small, fields, std):
+    model = make_model(small(widths=(500,), **fields), None)
+    variables: Any = model.init(jax.random.key(0), jnp.zeros((1, 64)), use_running_average=False)
+    assert np.std(variables["params"]["hidden_1"]["kernel"]) == pytest.approx(std, rel=0.03)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu", "gelu"])
+def test_activations(small, activation):
+    model, variables = build(small(activation=activation, widths=(3,)), None)
+    scores, inputs = model.apply(variables, X, use_running_average=True)
+    hidden = getattr(nn, activation)(inputs)
+    output = hidden @ variables["params"]["output"]["kernel"]
+    chex.assert_trees_all_close(scores, output, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_are_named_from_the_input_up(small):
+    _, variables = build(small(widths=(4, 4, 4)), None)
+    names = layer_names(small(widths=(4, 4, 4)))
+    assert names == ["hidden_1", "hidden_2", "hidden_3", "output"]
+    assert set(names) == set(variables["params"])

@@ -1,0 +1,192 @@
+"""The page stands alone, the figures are legible as data, and a bad folder is named."""
+
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+
+import chex
+import numpy as np
+import pytest
+from rich.console import Console
+from synthetic import learning, study
+
+from experiments import figures
+from experiments.captions import CAPTIONS
+from experiments.report import print_table, write_report
+from experiments.summary import summarize
+
+
+def sweep():
+    """Two networks, two rates; at the larger one two seeds of the baseline diverge."""
+    accuracy = np.array(
+        [[learning(0.93, 6), learning(0.90, 9)], [learning(0.97, 12), learning(0.98, 30)]]
+    )
+    accuracy[0, 1, 3:, 20:] = np.nan
+    return study(accuracy, layers=3)
+
+
+def write(dataset, directory):
+    dataset.to_netcdf(directory / "metrics.nc", engine="scipy")
+    return write_report(directory)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("study")
+    write(sweep(), directory)
+    return directory
+
+
+def test_the_report_is_complete(folder):
+    assert {path.stem for path in (folder / "figures").glob("*.svg")} == set(CAPTIONS)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for name, caption in CAPTIONS.items():
+        assert f'<figure id="{name}">' in page
+        assert all(f"How {m.replace('_', ' ')} was measured." in page for m in caption.measures)
+    assert page.count("<svg ") == len(CAPTIONS)
+    assert "python -m experiments run configs/synthetic.py" in page
+    assert "xarray.open_dataset(" in page
+    assert ".to_dataframe()" in page
+    assert "faster &amp; &lt;better&gt;" in page  # text is text, not markup
+
+
+def test_the_page_asks_for_nothing(folder):
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    fetched = re.findall(r"""(?:src|href|action|poster|data)\s*=\s*["']([^"']*)""", page)
+    assert all(target.startswith("#") for target in fetched), fetched
+    assert "<script" not in page
+    assert "@import" not in page
+    assert re.findall(r"url\((?!#)", page) == []
+    # What is left of the web are the names of SVG's own vocabularies.
+    assert set(re.findall(r"https?://[^\"'\s<]*", page)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+
+
+def test_every_reference_inside_the_page_is_defined(folder):
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    used = set(re.findall(r'href="#([^"]+)"', page)) | set(re.findall(r"url\(#([^)]+)\)", page))
+    assert used
+    assert used <= set(re.findall(r'id="([^"]+)"', page))
+
+
+def test_the_json_holds_the_summary_and_its_words(folder):
+    written = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    words = written.pop("findings")
+    assert written == summarize(sweep())
+    assert written["versions"] == {"jax": "0.10.2"}
+    assert written["device"] == "cpu"
+    assert words["shows"] in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_written_twice_is_the_same(folder, tmp_path):
+    again = tmp_path / folder.name
+    again.mkdir()
+    write(sweep(), again)
+    for path in ("report.html", "summary.json", "figures/accuracy.svg"):
+        assert (again / path).read_bytes() == (folder / path).read_bytes()
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_every_axis_is_labelled(name):
+    figure = figures.FIGURES[name](sweep())
+    assert figure.get_suptitle()
+    # Panels of a row that share their axis are labelled by the first, which stands leftmost.
+    rows = {}
+    for ax in figure.axes:
+        rows.setdefault(round(ax.get_position().y0, 2), []).append(ax.get_ylabel())
+    assert all(labels[0] for labels in rows.values())
+    for ax in figure.axes:
+        assert ax.get_xlabel()
+        assert ax.get_title("left") or len(figure.axes) == 1
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_nothing_is_clipped(name):
+    long = sweep().assign_coords(norm=["none", "batch norm with a long label [group of 8]"])
+    figure = figures.FIGURES[name](long)
+    figure.draw_without_rendering()
+    page, inside = figure.bbox, figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+    assert inside.x0 >= page.x0 - 1
+    assert inside.x1 <= page.x1 + 1
+    assert inside.y0 >= page.y0 - 1
+    assert inside.y1 <= page.y1 + 1
+
+
+def test_norms_differ_in_more_than_colour():
+    lines = figures.accuracy(sweep()).axes[0].lines
+    assert len({line.get_color() for line in lines}) == 2
+    assert len({line.get_linestyle() for line in lines}) == 2
+    assert len({str(line.get_marker()) for line in lines}) == 2
+
+
+def test_the_line_is_the_mean_of_the_runs_that_did_not_diverge():
+    dataset = sweep()
+    dataset.test_accuracy.loc[{"norm": "none", "learning_rate": 0.1, "seed": 0, "step": 400}] = (
+        np.nan
+    )
+    dataset.diverged_at.loc[{"norm": "none", "learning_rate": 0.1, "seed": 0}] = 400
+    axes = figures.accuracy(dataset).axes
+    kept = dataset.test_accuracy.sel(norm="none", learning_rate=0.1, seed=slice(1, None))
+    chex.assert_trees_all_close(
+        np.asarray(axes[0].lines[0].get_ydata()), kept.mean("seed").values, rtol=1e-6
+    )
+
+
+def test_diverged_runs_are_marked_and_counted():
+    ax = figures.learning_rate(sweep()).axes[0]
+    assert [text.get_text() for text in ax.texts] == ["2 of 5"]
+    assert sum(line.get_marker() == "x" for line in ax.lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "layers"),
+    [
+        (np.array([[learning(0.9, 5)[:1]]]), 1),
+        (np.array([[learning(0.9, 5)[:, :1]], [learning(0.9, 5)[:, :1]]]), 2),
+        (np.full((2, 1, 2, 5), np.nan), 2),
+        (np.array([[learning(0.9, 2 + i, seeds=2)] for i in range(7)]), 5),
+    ],
+    ids=["one of everything", "no training", "all diverged", "many of everything"],
+)
+def test_any_shape_of_study_is_reported(accuracy, layers, tmp_path):
+    norms = [f"norm {i} [x]" for i in range(len(accuracy))]
+    dataset = study(accuracy, norms=norms, rates=[0.1], layers=layers)
+    page = write(dataset, tmp_path).read_text(encoding="utf-8")
+    ElementTree.parse(tmp_path / "figures" / "accuracy.svg")
+    assert all(norm in page for norm in norms)
+    text = io.StringIO()
+    print_table(summarize(dataset), Console(file=text, width=200))
+    assert all(norm in text.getvalue() for norm in norms)
+
+
+def test_the_terminal_says_what_the_page_says():
+    text = io.StringIO()
+    print_table(summarize(sweep()), Console(file=text, width=80))
+    said = text.getvalue()
+    assert "never" in said
+    assert "What" not in said
+    assert "at least" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+def test_a_folder_without_a_study_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"metrics\.nc is not there.*experiments run"):
+        write_report(tmp_path)
+
+
+def test_a_file_that_is_no_study_is_named(tmp_path):
+    (tmp_path / "metrics.nc").write_bytes(b"not netCDF")
+    with pytest.raises(ValueError, match="not readable as netCDF"):
+        write_report(tmp_path)
+    with pytest.raises(ValueError, match="lacks gradient_noise"):
+        write(sweep().drop_vars("gradient_noise"), tmp_path)
+
+
+def test_an_unfinished_study_is_not_called_diverged(tmp_path):
+    dataset = sweep()
+    dataset.test_accuracy.loc[{"step": 400}] = np.nan
+    with pytest.raises(ValueError, match="unfinished"):
+        write(dataset, tmp_path)

@@ -1,0 +1,122 @@
+import io
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from rich.console import Console
+
+from experiments import results
+from experiments.run import run
+from jbn import Standard
+
+STEPS = [0, 20, 40]
+
+
+def carry_out(study, folder) -> tuple[xr.Dataset, str]:
+    said = io.StringIO()
+    run(study, folder, data_dir=None, command="the command", console=Console(file=said, width=200))
+    return results.load(folder), said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def measured(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    return *carry_out(small(), folder), folder
+
+
+def test_the_dataset_has_the_dimensions_of_the_study(measured):
+    dataset, *_ = measured
+    assert dict(dataset.sizes) == {
+        "norm": 2,
+        "learning_rate": 3,
+        "seed": 2,
+        "step": 3,
+        "layer": 3,
+        "percentile": 3,
+    }
+    assert dataset.norm.values.tolist() == ["no norm", "batch norm"]
+    assert dataset.learning_rate.values.tolist() == [0.1, 1.0, 3.0]
+    assert dataset.step.values.tolist() == STEPS
+    assert dataset.layer.values.tolist() == ["hidden_1", "hidden_2", "output"]
+    assert dataset.percentile.values.tolist() == [15, 50, 85]
+
+
+def test_every_variable_says_what_it_is(measured):
+    dataset, *_ = measured
+    assert set(dataset.data_vars) == set(results.VARIABLES)
+    for name, variable in dataset.data_vars.items():
+        assert variable.dtype == (np.int32 if name == "diverged_at" else np.float32)
+        assert set(variable.attrs) == {"long_name", "units", "description"}
+        assert variable.attrs["description"].endswith(".")
+
+
+def test_all_was_measured_but_windows_before_the_first_step(measured):
+    dataset, *_ = measured
+    start = {"train_loss", "gradient_norm", "gradient_norm_cv", "gradient_cosine", "update_ratio"}
+    for name in set(dataset.data_vars) - {"diverged_at"}:
+        assert np.isnan(dataset[name].sel(step=0)).all() == (name in start), name
+        assert np.isfinite(dataset[name].sel(step=[20, 40])).all(), name
+    assert (dataset.diverged_at == -1).all()
+
+
+def test_runs_repeated_in_another_order_are_bit_identical(measured, small, tmp_path):
+    dataset, *_ = measured
+    labels = {"norm": ["batch norm"], "learning_rate": [3.0, 1.0, 0.1], "seed": [7, 0]}
+    study = small(norms={"batch norm": Standard()}, learning_rates=(3.0, 1.0, 0.1), seeds=(7, 0))
+    again, _ = carry_out(study, tmp_path)
+    xr.testing.assert_equal(dataset.sel(labels), again)
+
+
+def test_config_and_environment_are_kept(measured):
+    dataset, _, folder = measured
+    config = json.loads(dataset.attrs["config"])
+    assert config == json.loads((folder / "config.json").read_text())
+    assert config["norms"] == {"no norm": None, "batch norm": "Standard()"}
+    environment = json.loads(dataset.attrs["environment"])
+    assert environment["platform"] == "cpu"
+    assert set(environment["versions"]) >= {"python", "jax", "flax", "optax"}
+    assert (dataset.attrs["name"], dataset.attrs["data"]) == ("small", "digits")
+    assert dataset.attrs["command"] == "the command"
+
+
+def test_plain_lines_tell_how_far_it_is(measured):
+    _, said, _ = measured
+    assert "2 networks x 3 learning rates x 2 seeds, 40 steps each" in said
+    assert "80/80 steps" in said
+    assert "\x1b" not in said
+
+
+def test_a_diverged_run_is_marked_and_blank_from_there(small, tmp_path):
+    study = small(norms={"no norm": None}, activation="relu", learning_rates=(0.1, 1e25))
+    dataset, _ = carry_out(study, tmp_path)
+    calm, wild = (dataset.sel(learning_rate=rate) for rate in study.learning_rates)
+    assert (calm.diverged_at == -1).all()
+    assert (wild.diverged_at > 0).all()
+    assert np.isfinite(wild.test_accuracy.sel(step=0)).all()
+    assert np.isnan(wild.test_accuracy.sel(step=[20, 40])).all()
+    assert np.isnan(wild.train_loss).all()
+    assert np.isfinite(calm.test_accuracy).all()
+
+
+def test_a_failed_save_leaves_the_results_of_before(measured, tmp_path, monkeypatch):
+    dataset, *_ = measured
+    results.save(dataset, tmp_path)
+    before = (tmp_path / "metrics.nc").read_bytes()
+
+    def half(self, path, **_):
+        path.write_bytes(b"CDF")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", half)
+    with pytest.raises(OSError, match="disk full"):
+        results.save(dataset, tmp_path)
+    assert (tmp_path / "metrics.nc").read_bytes() == before
+
+
+def test_one_line_opens_it_in_xarray_and_pandas(measured):
+    *_, folder = measured
+    with xr.open_dataset(folder / "metrics.nc") as dataset:
+        frame = dataset.test_accuracy.to_dataframe()
+    assert frame.index.names == ["norm", "learning_rate", "seed", "step"]
+    assert len(frame) == 2 * 3 * 2 * 3

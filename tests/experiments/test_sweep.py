@@ -1,0 +1,85 @@
+"""Runs side by side are the runs alone: whatever the devices, the neighbours and their fate."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from experiments import sweep
+from experiments.config import Study
+from experiments.data import Data
+from experiments.sweep import make_mesh, make_sweep, place
+from jbn import Standard
+
+RUNS = 6  # three learning rates, two seeds
+
+
+def train(study: Study, data: Data, mesh: Mesh, norm=None, learning_rates=None) -> Iterator[Any]:
+    """The final state, and what was measured in two windows, of the runs that are not padding."""
+    data = place(data, mesh)
+    program: Any = make_sweep(study, norm, mesh)
+    states = program.init(data)
+    runs = len(study.learning_rates) * len(study.seeds)
+    for rates in learning_rates or [states.learning_rate]:
+        rates = jax.device_put(np.array(rates, np.float32), states.learning_rate.sharding)
+        states = program.init(data)._replace(learning_rate=rates)
+        measured = [program.evaluate(data, states)]
+        for _ in range(2):
+            states, window = program.advance(data, states)
+            measured.append(window | program.evaluate(data, states))
+        assert program.advance._cache_size() == 1  # never compiled again
+        yield jax.device_get(jax.tree.map(lambda x: x[:runs], (states, measured)))
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return make_mesh(jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def in_turn(small, digits, one_device):
+    """The small study with batch norm, on one device, its runs one after the other."""
+    return next(train(small(), digits, one_device, Standard()))
+
+
+def test_uneven_runs_over_devices_are_the_runs_of_one_device(small, digits, in_turn):
+    assert RUNS % jax.device_count() != 0
+    chex.assert_trees_all_equal(next(train(small(), digits, make_mesh(), Standard())), in_turn)
+
+
+def test_runs_at_once_are_runs_in_turn(small, digits, one_device, in_turn, monkeypatch):
+    monkeypatch.setattr(sweep, "_over_runs", lambda platform: jax.vmap)  # as an accelerator does
+    at_once = next(train(small(), digits, one_device, Standard()))
+    chex.assert_trees_all_close(at_once, in_turn, rtol=2e-3, atol=1e-4)
+
+
+def test_runs_are_ordered_by_learning_rate_then_seed(in_turn):
+    states, _ = in_turn
+    rates = np.array([0.1, 0.1, 1.0, 1.0, 3.0, 3.0], np.float32)
+    np.testing.assert_array_equal(states.learning_rate, rates)
+    np.testing.assert_array_equal(states.seed, [0, 7, 0, 7, 0, 7])
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4, 5, 6, 7])
+def test_runs_fill_the_devices(small, devices):
+    rates, seeds = sweep._runs(small(), devices)
+    assert len(rates) == len(seeds) == -(-RUNS // devices) * devices
+    np.testing.assert_array_equal(seeds[:RUNS], [0, 7, 0, 7, 0, 7])
+    assert set(rates[RUNS:]) <= {np.float32(3.0)}
+
+
+def test_a_diverging_run_leaves_its_neighbours_bit_identical(small, digits, one_device):
+    study = small(activation="relu", learning_rates=(1.0, 2.0), seeds=(0,))
+    rates = [(0.1, 0.01), (0.1, 1e25)]
+    calm, wild = train(study, digits, one_device, None, rates)
+    assert calm[0].diverged_at.tolist() == [-1, -1]
+    assert wild[0].diverged_at[0] == -1
+    assert wild[0].diverged_at[1] > 0
+    first = partial(jax.tree.map, lambda x: x[0])
+    chex.assert_trees_all_equal(first(calm), first(wild))
+    assert all(np.isnan(values[1]).all() for values in wild[1][-1].values())

@@ -1,0 +1,215 @@
+"""A run against the same run written out: plain loops, numpy where it can be."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import train
+from experiments.data import Data
+from experiments.train import make_optimizer, make_run
+from jbn import Standard
+
+NORMS = {"no norm": None, "batch norm": Standard()}
+LAYERS = ["hidden_1", "hidden_2", "output"]
+
+
+def forward(params, x, stats=None):
+    """Class scores and inputs of the last hidden activation; batch statistics without `stats`."""
+    for i in (1, 2):
+        z = x @ params[f"hidden_{i}"]["kernel"]
+        if f"norm_{i}" in params:
+            mean, var = (z.mean(0), z.var(0)) if stats is None else stats[i - 1]
+            norm = params[f"norm_{i}"]
+            z = (z - mean[None]) / jnp.sqrt(var + 1e-5)[None] * norm["scale"][None]
+            z = z + norm["bias"][None]
+        else:
+            z = z + params[f"hidden_{i}"]["bias"][None]
+        x = jax.nn.sigmoid(z)
+    return x @ params["output"]["kernel"] + params["output"]["bias"][None], z
+
+
+def loss(params, x, y):
+    scores, _ = forward(params, x)
+    return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(scores), y[:, None], axis=1))
+
+
+loss_and_gradient = jax.jit(jax.value_and_grad(loss))
+
+
+def batch(data: Data, seed: int, stream: int, *path: int, size: int = 16):
+    key = jax.random.fold_in(jax.random.key(seed), stream)
+    for number in path:
+        key = jax.random.fold_in(key, number)
+    rows = np.asarray(jax.random.randint(key, (size,), 0, len(data.train_images)))
+    return rows
+
+
+def images(data: Data, rows) -> tuple[jax.Array, jax.Array]:
+    return jnp.array(data.train_images[rows] / 16, jnp.float32), jnp.array(data.train_labels[rows])
+
+
+def begin(study, norm, data, rate=1.0, seed=7):
+    run = make_run(study, norm)
+    return run, run.init(data, jnp.uint32(seed), jnp.float32(rate))
+
+
+def by_hand(data, params, rate, steps, seed=7):
+    """(loss, params, gradient, update) of each SGD step from `params`."""
+    taken = []
+    for step in range(steps):
+        value, gradient = loss_and_gradient(params, *images(data, batch(data, seed, 1, step)))
+        update = jax.tree.map(lambda g: -rate * g, gradient)
+        taken.append((float(value), params, gradient, update))
+        params = optax.apply_updates(params, update)
+    return taken, params
+
+
+def norm_of(tree, layer):
+    return np.linalg.norm(tree[layer]["kernel"])
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype(np.float64)
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+def test_a_window_is_what_a_plain_loop_measures(small, digits, norm):
+    run, state = begin(small(), norm, digits)
+    taken, params = by_hand(digits, state.params, 1.0, 20)
+    state, measured = jax.jit(run.advance)(digits, state)
+
+    chex.assert_trees_all_close(state.params, params, rtol=1e-4, atol=1e-5)
+    assert int(state.step) == 20
+    assert measured["train_loss"] == pytest.approx(np.mean([t[0] for t in taken]), rel=1e-5)
+    pairs = [(taken[a], taken[a + 1]) for a in (8, 18)]  # the last two of every ten steps
+    each = [step for pair in pairs for step in pair]
+    for i, layer in enumerate(LAYERS):
+        norms = [norm_of(gradient, layer) for _, _, gradient, _ in each]
+        ratios = [norm_of(update, layer) / norm_of(p, layer) for _, p, _, update in each]
+        assert measured["gradient_norm"][i] == pytest.approx(np.mean(norms), rel=1e-3)
+        cv = np.std(norms, ddof=1) / np.mean(norms)
+        assert measured["gradient_norm_cv"][i] == pytest.approx(cv, rel=1e-2)
+        assert measured["update_ratio"][i] == pytest.approx(np.mean(ratios), rel=1e-3)
+    cosines = []
+    for (_, _, g, _), (_, _, h, _) in pairs:
+        cosines.append(flat(g) @ flat(h) / np.linalg.norm(flat(g)) / np.linalg.norm(flat(h)))
+    assert measured["gradient_cosine"] == pytest.approx(np.mean(cosines), rel=1e-3, abs=1e-5)
+
+
+def population(data: Data, params) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mean and variance of each hidden layer's inputs to its norm, over all training images."""
+    x, stats = jnp.array(data.train_images[:2048] / 16, jnp.float32), []
+    for i in (1, 2):
+        z = x @ params[f"hidden_{i}"]["kernel"]
+        stats.append((z.mean(0), z.var(0)))
+        norm = params[f"norm_{i}"]
+        y = (z - z.mean(0)[None]) / jnp.sqrt(z.var(0) + 1e-5)[None]
+        x = jax.nn.sigmoid(y * norm["scale"][None] + norm["bias"][None])
+    return stats
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+def test_an_evaluation_uses_population_statistics(small, digits, norm):
+    run, state = begin(small(), norm, digits)
+    state, _ = jax.jit(run.advance)(digits, state)
+    measured = jax.jit(run.evaluate)(digits, state)
+
+    stats = None if norm is None else population(digits, state.params)
+    test_images = jnp.array(digits.test_images / 16, jnp.float32)
+    scores, inputs = forward(state.params, test_images, stats)
+    right = np.argmax(np.asarray(scores), axis=1) == digits.test_labels
+    assert measured["test_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+    log_p = np.asarray(jax.nn.log_softmax(scores))
+    expected = -log_p[np.arange(360), digits.test_labels].mean()
+    assert measured["test_loss"] == pytest.approx(expected, rel=1e-4)
+    percentiles = np.median(np.percentile(inputs, [15, 50, 85], axis=0), axis=1)
+    np.testing.assert_allclose(measured["activation_percentile"], percentiles, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+def test_gradient_noise_is_over_batches_at_the_same_weights(small, digits, norm):
+    run, state = begin(small(), norm, digits)
+    measured = jax.jit(run.evaluate)(digits, state)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(7), 2), 0)
+    gradients = []
+    for one in jax.random.split(key, train.NOISE_BATCHES):
+        rows = np.asarray(jax.random.randint(one, (16,), 0, 1437))
+        gradients.append(loss_and_gradient(state.params, *images(digits, rows))[1])
+    for i, layer in enumerate(LAYERS):
+        each = np.stack([np.asarray(g[layer]["kernel"], np.float64) for g in gradients])
+        mean = each.mean(0)
+        noise = np.sqrt(np.mean([((g - mean) ** 2).sum() for g in each])) / np.linalg.norm(mean)
+        assert measured["gradient_noise"][i] == pytest.approx(noise, rel=1e-3)
+
+
+def test_a_run_whose_loss_is_not_finite_is_frozen_and_marked(small, digits):
+    study = small(activation="relu")
+    run, state = begin(study, None, digits, rate=1e25)
+    step, steps = jax.jit(run.step), 0
+    frozen = state
+    while np.isfinite((taken := step(digits, frozen))[1].loss):
+        frozen, steps = taken[0], steps + 1
+    assert 0 < steps < 20
+    after, measured = jax.jit(run.advance)(digits, state)
+    chex.assert_trees_all_equal(after.params, frozen.params)
+    assert int(after.diverged_at) == steps
+    assert int(after.step) == 20
+    chex.assert_tree_all_finite(after.params)
+    for values in measured.values():
+        assert np.isnan(values).all()
+    again, _ = jax.jit(run.advance)(digits, after)
+    chex.assert_trees_all_equal(again.params, after.params)
+    assert int(again.diverged_at) == steps
+    for values in jax.jit(run.evaluate)(digits, again).values():
+        assert np.isnan(values).all()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@jax.numpy_dtype_promotion("standard")  # optax mixes types
+def test_optimizers_are_optax_at_a_traced_rate(small, optimizer, schedule):
+    steps = 10
+    rate = 0.3 if schedule == "constant" else optax.cosine_decay_schedule(0.3, steps)
+    expected = {
+        "sgd": optax.sgd(rate),
+        "momentum": optax.sgd(rate, momentum=0.9),
+        "adam": optax.adam(rate),
+    }[optimizer]
+    study = small(optimizer=optimizer, schedule=schedule, steps=steps, evaluate_every=2)
+
+    @jax.jit
+    def descend(rate):
+        x, state = jnp.float32(1), make_optimizer(study, rate).init(jnp.float32(1))
+        for _ in range(steps):
+            update, state = make_optimizer(study, rate).update(jnp.cos(x), state, x)
+            x = x + update
+        return x
+
+    x, state = jnp.float32(1), expected.init(jnp.float32(1))
+    for _ in range(steps):
+        update, state = expected.update(jnp.cos(x), state, x)
+        x = x + update
+    assert float(descend(jnp.float32(0.3))) == pytest.approx(float(x), rel=1e-5)
+
+
+def test_norms_and_rates_share_initial_kernels_and_batches(small, digits):
+    _, plain = begin(small(), None, digits, rate=0.1)
+    _, normed = begin(small(), Standard(), digits, rate=3.0)
+    _, other = begin(small(), None, digits, seed=8)
+    for layer in LAYERS:
+        chex.assert_trees_all_equal(plain.params[layer]["kernel"], normed.params[layer]["kernel"])
+        assert not np.allclose(plain.params[layer]["kernel"], other.params[layer]["kernel"])
+
+
+@pytest.mark.parametrize(
+    ("window", "pairs"), [(2, 1), (3, 1), (4, 2), (5, 2), (20, 2), (59, 2), (60, 3), (250, 12)]
+)
+def test_measured_pairs_spread_over_a_window_of_any_length(window, pairs):
+    plain = train._plain_steps(window)
+    assert plain.sum() + 2 * len(plain) == window
+    assert len(plain) == pairs
+    assert plain.min() >= 0
+    assert plain.max() - plain.min() <= 1
