@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from jbn._arrays import broadcast_mask, check_batch, check_features, check_number
+from jbn._arrays import (
+    broadcast_mask,
+    check_batch,
+    check_features,
+    check_number,
+    statistics_dtype,
+)
 from jbn._devices import group_axis
 from jbn._running import blend
 from jbn._types import Affine, AxisName, RunningStats, Variant
@@ -23,7 +29,7 @@ def init(num_features: int, dtype=jnp.float32) -> tuple[Affine, RunningStats]:
     """
     if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
         raise ValueError(f"num_features must be a positive int, got {num_features!r}.")
-    kept = jnp.promote_types(dtype, dtype) if jnp.finfo(dtype).bits >= 32 else jnp.float32
+    kept = statistics_dtype(dtype)
     affine = Affine(jnp.ones(num_features, dtype), jnp.zeros(num_features, dtype))
     return affine, RunningStats(jnp.zeros(num_features, kept), jnp.ones(num_features, kept))
 
@@ -99,5 +105,7 @@ def batch_norm(
 
 @partial(jax.jit, static_argnames=("variant", "axis_name"))
 def _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis_name):
-    y, moments = variant(x, affine, stats, epsilon=epsilon, mask=mask, axis_name=axis_name)
-    return y, blend(stats, moments, *weights)
+    # Widened once, so that the terms of dx are added before they are rounded to half precision.
+    wide = x.astype(statistics_dtype(x.dtype))
+    y, moments = variant(wide, affine, stats, epsilon=epsilon, mask=mask, axis_name=axis_name)
+    return y.astype(x.dtype), blend(stats, moments, *weights)

@@ -45,7 +45,7 @@ class Affine(NamedTuple):
 class Variant(Protocol):
     """One algorithm of batch normalization: a frozen, hashable, printable value.
 
-    It normalises a checked batch with features last and says what it saw. The running average,
+    It normalises a checked batch, features last and float32 at least, and says what it saw. The running average,
     both Flax layers and every tool are written against this call alone. A variant may read the
     running statistics, it never updates them.
     """

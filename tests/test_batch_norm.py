@@ -56,7 +56,7 @@ def test_a_large_mean_costs_no_digits(key):
 
 
 @pytest.mark.parametrize("kind", ["row", "element"])
-@pytest.mark.parametrize("shape", [(12, 5), (512, 130), (6, 5, 4, 3)])
+@pytest.mark.parametrize("shape", [(12, 5), (512, 130), (6, 5, 4, 3), (9, 1)])
 def test_masks(key, shape, kind):
     x, affine, cotangent = draw(key, shape, mean=100.0)
     flags = jax.random.bernoulli(key, 0.6, shape if kind == "element" else shape[:-1])
@@ -205,6 +205,17 @@ def test_scan_carries_the_statistics(key, dtype):
     chex.assert_trees_all_close(scanned, stats, rtol=1e-6)
     assert ys.dtype == dtype
     assert stats.mean.dtype == jnp.float32
+
+
+def test_scan_carries_the_statistics_in_double_precision(key):
+    with jax.enable_x64(True):
+        batches = 3 + jax.random.normal(key, (5, 16, 4), jnp.float64)
+        affine, stats = jbn.init(4, jnp.float64)
+        step = lambda stats, x: jbn.batch_norm(x, affine, stats)[::-1]  # noqa: E731
+        scanned, _ = jax.lax.scan(step, stats, batches)
+        assert scanned.mean.dtype == jnp.float64
+        scanned, _ = jax.lax.scan(step, jbn.init(4)[1], batches)
+        assert scanned.mean.dtype == jnp.float32
 
 
 def test_half_precision_keeps_float32_statistics(key):

@@ -91,6 +91,11 @@ def test_normalize_is_the_formula_on_any_number_of_axes(key, shape):
     )
 
 
+def test_a_negative_variance_counts_as_zero():
+    y = jbn.normalize(jnp.ones((2, 1)), jnp.zeros(1), -jnp.ones(1), epsilon=0.25)
+    np.testing.assert_array_equal(y, 2)
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (800, 41)])
 def test_normalize_differentiates_in_all_its_arguments(shape):
     with jax.enable_x64(True):

@@ -140,13 +140,27 @@ def test_sync_moments_pools_what_the_devices_hold():
     np.testing.assert_array_equal(synced.size[0], sum(VALID))
 
 
-def test_jit_on_sharded_arrays_normalises_the_whole_batch(key):
-    x = jax.random.normal(key, (16, FEATURES))
-    affine, stats = jbn.init(FEATURES)
-    sharded = jax.device_put(x, NamedSharding(mesh(4), P("data")))
-    chex.assert_trees_all_close(
-        jbn.batch_norm(sharded, affine, stats), jbn.batch_norm(x, affine, stats), atol=1e-6
+def test_jit_on_sharded_arrays_normalises_the_whole_batch():
+    x, mask, ct, affine = draw(1e3, valid=[8, 5, 0, 7])
+    rows = NamedSharding(mesh(4), P("data"))
+    sharded = [jax.device_put(a, rows) for a in (x, mask, ct)]
+    check(jax.jit(run)(*sharded, affine), run(x, mask, ct, affine), mask)
+
+
+@pytest.mark.filterwarnings("ignore:.*pmap:DeprecationWarning")
+def test_pmap_equals_one_device():
+    x, mask, ct, affine = draw(valid=[8, 5, 1, 7])
+    parts = jax.tree.map(lambda a: a.reshape(4, 8, *a.shape[1:]), (x, mask, ct))
+    y, new, dx, daffine = jax.pmap(
+        lambda *args: run(*args, affine, "data"), axis_name="data", devices=jax.devices()[:4]
+    )(*parts)
+    got = (
+        y.reshape(x.shape),
+        jax.tree.map(lambda leaf: leaf[1], new),
+        dx.reshape(x.shape),
+        jax.tree.map(lambda leaf: leaf.sum(0), daffine),
     )
+    check(jax.tree.map(np.asarray, got), run(x, mask, ct, affine), mask)
 
 
 def test_one_collective_forward_and_one_backward():

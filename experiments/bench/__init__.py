@@ -1,0 +1,142 @@
+"""`python -m experiments bench op | accuracy | memory | train`: jbn beside the others, measured.
+
+Nothing that imports JAX is imported here at the top: `train` gives its processes devices of their
+own, and the rest of the measurements want the one device, on every thread, that users have.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from experiments.bench.output import Report
+
+
+def _read_shape(words: list[str]) -> tuple[int, ...]:
+    shape = tuple(int(size) for size in words[0].split("x"))
+    if len(shape) < 2 or min(shape) < 1:
+        raise ValueError(f"a shape is written as 8192x1024 or 32x32x32x64, got {words[0]!r}.")
+    return shape
+
+
+Shape = Annotated[
+    tuple[int, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NxC",
+        instance_from_str=_read_shape,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda shape: ["x".join(map(str, shape))],
+    ),
+]
+Count = Annotated[
+    int,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: _positive(int(words[0])),
+        is_instance=lambda value: isinstance(value, int),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+
+
+def _positive(number: int) -> int:
+    if number < 1:
+        raise ValueError(f"must be at least 1, got {number}.")
+    return number
+
+
+def main(arguments: Sequence[str], prog: str = "python -m experiments bench") -> None:
+    """Runs one benchmark, prints its tables, and with `--out` writes them as CSV and Markdown.
+
+    Raises:
+      OSError: when the folder cannot be written to, before anything is measured.
+    """
+
+    def finish(measure: Callable[[], "Report"], out: Path | None) -> None:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        from experiments.bench.output import publish
+
+        publish(measure(), out, command=_command(prog, arguments))
+
+    def op(
+        shapes: tuple[Shape, ...] = (),
+        dtypes: tuple[Literal["float32", "bfloat16"], ...] = (),
+        rounds: Count = 10,
+        seed: int = 0,
+        out: Path | None = None,
+    ) -> None:
+        """Time one batch norm: forward alone, and with all gradients for a given cotangent.
+
+        Args:
+            shapes: Shapes of x, features last; by default a table from 60x100 to 65536x256.
+            dtypes: Types of x; by default float32, and on a GPU bfloat16 too.
+            rounds: In each round every library is timed once, in random order.
+            seed: Of the inputs and of the order.
+            out: Folder for op.csv and op.md; without it nothing is written.
+        """
+        from experiments.bench import op
+
+        finish(lambda: op.measure(shapes, dtypes, rounds=rounds, seed=seed), out)
+
+    def accuracy(rows: Count = 4096, seed: int = 0, out: Path | None = None) -> None:
+        """Compare y, variance and dx with extended precision, on hard inputs.
+
+        Args:
+            rows: Rows of the inputs whose family does not fix them.
+            seed: Of the inputs.
+            out: Folder for accuracy.csv and accuracy.md; without it nothing is written.
+        """
+        from experiments.bench import accuracy
+
+        finish(lambda: accuracy.measure(rows=rows, seed=seed), out)
+
+    def memory(
+        width: Count = 1024, batch: Count = 8192, layers: Count = 10, out: Path | None = None
+    ) -> None:
+        """Count the arrays that layers of Dense, batch norm, ReLU hold between the two passes.
+
+        Args:
+            width: Features of every layer.
+            batch: Examples.
+            layers: How many times Dense, batch norm, ReLU.
+            out: Folder for memory.csv and memory.md; without it nothing is written.
+        """
+        from experiments.bench import memory
+
+        finish(lambda: memory.measure(width=width, batch=batch, layers=layers), out)
+
+    def train(
+        steps: Count = 500, runs: Count = 8, rounds: Count = 5, out: Path | None = None
+    ) -> None:
+        """Time whole training: this project's runner, a Flax loop and a PyTorch loop.
+
+        Args:
+            steps: Steps of each run in each round; counted in hundreds.
+            runs: Runs that the runner trains at once.
+            rounds: In each round every contender trains once, in random order.
+            out: Folder for train.csv and train.md; without it nothing is written.
+        """
+        from experiments.bench import train
+
+        finish(lambda: train.measure(steps=steps, runs=runs, rounds=rounds), out)
+
+    tyro.extras.subcommand_cli_from_dict(
+        {"op": op, "accuracy": accuracy, "memory": memory, "train": train},
+        prog=prog,
+        description="Measure jbn beside Flax, Haiku, Equinox, Keras and PyTorch.",
+        args=arguments,
+    )
+
+
+def _command(prog: str, arguments: Sequence[str]) -> str:
+    """What a reader would type to repeat this: with a folder of their own."""
+    words = [prog]
+    for i, word in enumerate(arguments):
+        after_out = i > 0 and arguments[i - 1] == "--out"
+        words.append("DIR" if after_out else "--out=DIR" if word.startswith("--out=") else word)
+    return " ".join(words)

@@ -1,0 +1,309 @@
+"""How fast whole experiments go: steps times runs per second, each contender as it is used.
+
+This project's runner trains all runs at once, on every core, and measures as it goes. The loops
+that it stands beside train one run after the other, and measure nothing. Each contender lives in a
+process of its own, since how XLA divides the cores is settled once per process; the others wait.
+"""
+
+# The rivals need not be here.
+# pyright: reportMissingImports=false
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import cache, partial
+from importlib.util import find_spec
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from experiments.bench.measure import compare, measure_rounds
+from experiments.bench.output import Report, absences, progress, spread
+from experiments.data import Data
+from experiments.devices import use_all_cores
+
+WINDOW = 100  # steps between the runner's evaluations
+LEARNING_RATE = 0.1
+RUNNER, FLAX, TORCH = "jbn's runner", "Flax loop", "PyTorch loop"
+BLIND, SINGLE = f"{RUNNER}, no evaluations", f"{TORCH}, one thread"
+
+
+class Work(NamedTuple):
+    """The same network and data for everyone: 784-100-100-100-10, sigmoid, batch norm, SGD."""
+
+    steps: int
+    runs: int
+    batch_size: int = 60
+    widths: tuple[int, ...] = (100, 100, 100)
+    examples: int = 60_000
+    test_examples: int = 10_000
+
+
+Trainer = Callable[[], float]
+"""Takes `steps` more steps (of each run) and returns the last loss."""
+
+
+def measure(*, steps: int, runs: int, rounds: int, work: Work | None = None) -> Report:
+    """Trains for `rounds` rounds with each contender that is here."""
+    work = work or Work(max(WINDOW, steps - steps % WINDOW), runs)
+    torch = find_spec("torch") is not None
+    contenders = {name: who for name, who in CONTENDERS.items() if torch or TORCH not in name}
+    absent = {} if torch else {TORCH: "No module named 'torch'"}
+    # The processes share an accelerator's memory: none may take most of it at the start.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    with ExitStack() as stack:
+        clocks = {}
+        for name, (make, on_every_core) in contenders.items():
+            progress(f"{name}: compiling")
+            process = stack.enter_context(
+                ProcessPoolExecutor(
+                    1,
+                    mp_context=get_context("spawn"),
+                    initializer=use_all_cores if on_every_core else None,
+                )
+            )
+            clocks[name] = _Clock(process, make, work, work.runs if on_every_core else 1)
+            clocks[name]()
+        progress(f"{rounds} rounds of {work.steps} steps")
+        timings = measure_rounds(clocks, rounds=rounds, seed=0)
+    data = compare(timings, FLAX)
+    return Report("train", "Training", data, {_heading(work): table(data)}, _notes(work, absent))
+
+
+def table(data: pd.DataFrame) -> pd.DataFrame:
+    """Throughput, and how many times that of the Flax loop it is."""
+    wall, cpu = (data[data["clock"] == clock] for clock in ("wall", "CPU"))
+    ratios = ["ratio", "ratio_q25", "ratio_q75"]
+    return pd.DataFrame(
+        {
+            "": wall["name"].to_numpy(),
+            "steps x runs per second": [f"{1 / seconds:.0f}" for seconds in wall["seconds"]],
+            "µs per step and run": [f"{1e6 * seconds:.0f}" for seconds in wall["seconds"]],
+            "times faster, wall time": [spread(*row) for row in wall[ratios].to_numpy()],
+            "times faster, CPU time": [spread(*row) for row in cpu[ratios].to_numpy()],
+        }
+    )
+
+
+class _Clock(NamedTuple):
+    process: ProcessPoolExecutor
+    make: Callable[[Work], Trainer]
+    work: Work
+    runs: int
+
+    def __call__(self) -> dict[str, float]:
+        times = self.process.submit(_train_once, self.make, self.work).result()
+        return {clock: seconds / self.work.steps / self.runs for clock, seconds in times.items()}
+
+
+def _train_once(make: Callable[[Work], Trainer], work: Work) -> dict[str, float]:
+    train = _trainer(make, work)
+    cpu, wall = time.process_time(), time.perf_counter()
+    loss = train()
+    times = {"wall": time.perf_counter() - wall, "CPU": time.process_time() - cpu}
+    if not math.isfinite(loss):
+        raise RuntimeError(f"{make.__name__} diverged: its loss is {loss}.")
+    return times
+
+
+@cache
+def _trainer(make: Callable[[Work], Trainer], work: Work) -> Trainer:
+    return make(work)
+
+
+def runner(work: Work) -> Trainer:
+    """`python -m experiments run`, without its files: all runs at once, measurements on."""
+    return _runner(work, evaluate=True)
+
+
+def blind_runner(work: Work) -> Trainer:
+    """The same, but for the evaluations between windows of steps."""
+    return _runner(work, evaluate=False)
+
+
+def _runner(work: Work, *, evaluate: bool) -> Trainer:
+    from experiments.config import Study
+    from experiments.sweep import make_mesh, make_sweep, place
+    from jbn import Standard
+
+    study = Study(
+        name="throughput",
+        claim="none",
+        data="mnist",
+        norms={"batch norm": Standard()},
+        widths=work.widths,
+        activation="sigmoid",
+        optimizer="sgd",
+        learning_rates=(LEARNING_RATE,),
+        seeds=tuple(range(work.runs)),
+        batch_size=work.batch_size,
+        steps=work.steps,
+        evaluate_every=WINDOW,
+    )
+    mesh = make_mesh()
+    images = place(_data(work), mesh)
+    sweep = make_sweep(study, Standard(), mesh)
+    states = sweep.init(images)
+
+    def train() -> float:
+        nonlocal states
+        measures = {}
+        for _ in range(study.steps // study.evaluate_every):
+            states, window = sweep.advance(images, states)
+            evaluated = sweep.evaluate(images, states) if evaluate else {}
+            measures = jax.device_get(window | evaluated)
+        return float(np.max(measures["train_loss"]))
+
+    return train
+
+
+def flax_loop(work: Work) -> Trainer:
+    """The usual Flax script: a Python loop over a jitted, donated step, batches from numpy."""
+    import flax.linen as nn
+    import optax
+    from flax.training.train_state import TrainState
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for width in work.widths:
+                x = nn.BatchNorm(use_running_average=False)(nn.Dense(width)(x))
+                x = nn.sigmoid(x)
+            return nn.Dense(10)(x)
+
+    class State(TrainState):
+        batch_stats: Any
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(state: State, images: jax.Array, labels: jax.Array) -> tuple[State, jax.Array]:
+        def loss_of(params: Any) -> tuple[jax.Array, Any]:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            scores, updated = state.apply_fn(variables, images, mutable=["batch_stats"])
+            losses = optax.softmax_cross_entropy_with_integer_labels(scores, labels)
+            return losses.mean(), updated["batch_stats"]
+
+        (loss, batch_stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+        return state.apply_gradients(grads=gradient, batch_stats=batch_stats), loss
+
+    data = _data(work)
+    images, model = _scaled(data), Model()
+    variables = model.init(jax.random.key(0), images[:1])
+    state = State.create(
+        apply_fn=model.apply,
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        tx=optax.sgd(LEARNING_RATE),
+    )
+    batches = _batches(work)
+
+    def train() -> float:
+        nonlocal state
+        loss = jax.numpy.zeros(())
+        for _ in range(work.steps):
+            rows = next(batches)
+            state, loss = step(state, images[rows], data.train_labels[rows])
+        return float(loss)
+
+    return train
+
+
+def torch_loop(work: Work) -> Trainer:
+    """The usual PyTorch script: eager, one run."""
+    import torch
+    from torch import nn
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    data = _data(work)
+    images = torch.from_numpy(_scaled(data)).to(device)
+    labels = torch.from_numpy(data.train_labels.astype(np.int64)).to(device)
+    sizes = (images.shape[1], *work.widths)
+    hidden = [
+        layer
+        for inputs, width in zip(sizes, work.widths)
+        for layer in (nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.Sigmoid())
+    ]
+    model = nn.Sequential(*hidden, nn.Linear(sizes[-1], 10)).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+    batches = _batches(work)
+
+    def train() -> float:
+        loss = torch.zeros(())
+        for _ in range(work.steps):
+            rows = torch.from_numpy(next(batches)).to(device)
+            loss = nn.functional.cross_entropy(model(images[rows]), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    return train
+
+
+def torch_loop_on_one_thread(work: Work) -> Trainer:
+    """The same, without handing small layers from thread to thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    return torch_loop(work)
+
+
+def _data(work: Work) -> Data:
+    """Noise of MNIST's shape: how fast it is learnt does not matter here."""
+    rng = np.random.default_rng(0)
+
+    def images(examples: int) -> np.ndarray:
+        return rng.integers(0, 256, (examples, 784), np.uint8)
+
+    def labels(examples: int) -> np.ndarray:
+        return rng.integers(0, 10, examples, np.int32)
+
+    n, m = work.examples, work.test_examples
+    return Data(images(n), labels(n), images(m), labels(m), brightest=255.0)
+
+
+def _scaled(data: Data) -> np.ndarray:
+    return data.train_images.astype(np.float32) / data.brightest
+
+
+def _batches(work: Work) -> Iterator[np.ndarray]:
+    """Rows of one batch after the other, epoch after epoch."""
+    rng = np.random.default_rng(0)
+    while True:
+        order = rng.permutation(work.examples)
+        for start in range(0, work.examples - work.batch_size + 1, work.batch_size):
+            yield order[start : start + work.batch_size]
+
+
+# Who trains, and whether all runs at once, on devices that are one core each.
+CONTENDERS: dict[str, tuple[Callable[[Work], Trainer], bool]] = {
+    RUNNER: (runner, True),
+    BLIND: (blind_runner, True),
+    FLAX: (flax_loop, False),
+    TORCH: (torch_loop, False),
+    SINGLE: (torch_loop_on_one_thread, False),
+}
+
+
+def _heading(work: Work) -> str:
+    sizes = "-".join(str(size) for size in (784, *work.widths, 10))
+    return f"{sizes}, sigmoid, batch norm, batch {work.batch_size}"
+
+
+def _notes(work: Work, absent: dict[str, str]) -> list[str]:
+    return [
+        f"{RUNNER}: {work.runs} runs at once over one XLA device per core, each on one thread; all "
+        f"its measurements, an evaluation on {work.test_examples} examples every {WINDOW} steps "
+        "included. Without them it still measures gradients and updates.",
+        f"{FLAX}: one run, a Python loop over a jitted and donated step, batches from numpy. "
+        f"{TORCH}: one run, eager. With all threads unless said, and measuring nothing.",
+        f"Each took {work.steps} steps per run in each round, in random order, in a process of its "
+        f"own. Times faster: seconds per step and run of the {FLAX} by the row's, per round; "
+        "median and quartiles.",
+        *absences(absent),
+    ]
