@@ -33,5 +33,10 @@ $(BIN)/python:
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@ .venv/.experiments
 
+# The other frameworks, for tests/parity: CI has them, make test skips what is not installed.
+.venv/.rivals: .venv/.dev
+	$(PIP) install -q -c constraints.txt -e '.[rivals]'
+	@touch $@
+
 clean:
 	rm -rf .venv runs dist build .pytest_cache .ruff_cache .hypothesis

@@ -39,7 +39,7 @@ def batch_norm(
     affine: Affine,
     stats: RunningStats,
     *,
-    variant: Variant = Standard(),  # noqa: B008 (frozen)
+    variant: Variant = Standard(),
     momentum: float | Scalar = 0.99,
     epsilon: float | Scalar = 1e-5,
     mask: Array | None = None,
@@ -100,10 +100,12 @@ def batch_norm(
     mask = broadcast_mask(mask, x)
     weights = (momentum, 1 - momentum)
     axis = group_axis(axis_name, axis_index_groups)
+    if jax.tree.leaves(variant) == [variant]:  # of a class that JAX knows nothing of
+        variant = jax.tree_util.Partial(variant)
     return _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis)
 
 
-@partial(jax.jit, static_argnames=("variant", "axis_name"))
+@partial(jax.jit, static_argnames="axis_name")
 def _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis_name):
     # Widened once, so that the terms of dx are added before they are rounded to half precision.
     wide = x.astype(statistics_dtype(x.dtype))

@@ -56,6 +56,18 @@ def _batch_moments(x: Array, mask: Array | None) -> Moments:
     return leave(frame, frame_moments(frame, x, mask))
 
 
+def frame_batch(
+    x: Array, mask: Array | None, axis_name: AxisName | None
+) -> tuple[Array, Frame, Moments]:
+    """What most variants begin with: `x` without bad padding, a frame, the whole batch in it."""
+    x = clean_padding(x, mask)
+    frame = choose_frame(x, mask)
+    moments = frame_moments(frame, x, mask)
+    if axis_name is not None:
+        frame, moments = sync_frame_moments(frame, moments, axis_name)
+    return x, frame, moments
+
+
 def clean_padding(x: Array, mask: Array | None) -> Array:
     """Zeros for the NaN and inf that `mask` excludes: 0 * NaN would be NaN in every gradient."""
     return x if mask is None else lax.select(mask | jnp.isfinite(x), x, jnp.zeros_like(x))

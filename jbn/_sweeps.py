@@ -23,7 +23,7 @@ BLOCK = 2**12
 
 
 def block_rows(shape: tuple[int, ...]) -> int | None:
-    """Rows per block for a batch of `shape`, or None where blocks do not pay (or cannot be told)."""
+    """Rows per block for a batch of `shape`; None where blocks do not pay, or nobody knows yet."""
     rows, features = math.prod(shape[:-1]), shape[-1]
     if not isinstance(rows, int) or rows * features < SMALL:
         return None

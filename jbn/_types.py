@@ -45,9 +45,9 @@ class Affine(NamedTuple):
 class Variant(Protocol):
     """One algorithm of batch normalization: a frozen, hashable, printable value.
 
-    It normalises a checked batch, features last and float32 at least, and says what it saw. The running average,
-    both Flax layers and every tool are written against this call alone. A variant may read the
-    running statistics, it never updates them.
+    It normalises a checked batch, features last and float32 at least, and says what it saw. The
+    running average, both Flax layers and every tool are written against this call alone. A variant
+    may read the running statistics, it never updates them.
     """
 
     def __call__(

@@ -95,6 +95,7 @@ class BatchNorm(nn.Module):
         *,
         mask: Array | None = None,
         momentum: Any = None,
+        variant: Variant | None = None,
     ) -> Array:
         """Normalises `x`, and moves `batch_stats` unless `use_running_average`.
 
@@ -106,6 +107,7 @@ class BatchNorm(nn.Module):
             read with `use_running_average`.
           momentum: in place of the attribute, for this call; may be traced, a schedule for
             example. At 0 the running statistics become those of this batch.
+          variant: in place of the attribute, for this call; its fields may be traced.
 
         Raises:
           BatchStatsImmutableError: in training without `mutable=["batch_stats"]`.
@@ -149,7 +151,7 @@ class BatchNorm(nn.Module):
             momentum=self.momentum if momentum is None else momentum,
             axis_name=None if initializing else self.axis_name,
             axis_index_groups=None if initializing else self.axis_index_groups,
-            variant=self.variant,
+            variant=self.variant if variant is None else variant,
         )
         if training:
             mean.value, var.value = stats

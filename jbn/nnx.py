@@ -76,7 +76,7 @@ class BatchNorm(nnx.Module):
         axis_index_groups: Iterable[Iterable[int]] | None = None,
         use_fast_variance: bool = True,
         promote_dtype: Callable[..., tuple] = dtypes.promote_dtype,
-        variant: Variant = Standard(),  # noqa: B008 (frozen)
+        variant: Variant = Standard(),
         rngs: nnx.Rngs,
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
@@ -115,6 +115,7 @@ class BatchNorm(nnx.Module):
         *,
         mask: Array | None = None,
         momentum: Any = None,
+        variant: Variant | None = None,
     ) -> Array:
         """Normalises `x`, and moves `mean` and `var` unless `use_running_average`.
 
@@ -126,6 +127,7 @@ class BatchNorm(nnx.Module):
             read with `use_running_average`.
           momentum: in place of the attribute, for this call; may be traced, a schedule for
             example. At 0 the running statistics become those of this batch.
+          variant: in place of the attribute, for this call; its fields may be traced.
 
         Raises:
           TypeError, ValueError, NameError: as `jbn.batch_norm`.
@@ -156,7 +158,7 @@ class BatchNorm(nnx.Module):
             momentum=self.momentum if momentum is None else momentum,
             axis_name=self.axis_name,
             axis_index_groups=self.axis_index_groups,
-            variant=self.variant,
+            variant=self.variant if variant is None else variant,
         )
         if not use_running_average:
             self.mean[...], self.var[...] = stats

@@ -48,8 +48,8 @@ MUTATIONS = {
     ),
     "let NaN padding into the backward pass": (
         "jbn/_moments.py",
-        "return x if mask is None else jnp.where(mask | jnp.isfinite(x)",
-        "return x if True else jnp.where(mask | jnp.isfinite(x)",
+        "return x if mask is None else lax.select(mask | jnp.isfinite(x)",
+        "return x if True else lax.select(mask | jnp.isfinite(x)",
     ),
     "average per-device means without sizes": (
         "jbn/_moments.py",

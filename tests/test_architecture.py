@@ -17,20 +17,34 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     "jbn._types": 0,
     "jbn._arrays": 0,
+    "jbn._devices": 0,
     "jbn._sweeps": 0,
     "jbn._frame": 0,
     "jbn._moments": 1,
     "jbn._normalize": 1,
     "jbn._running": 1,
     "jbn._variants": 2,
+    "jbn._fold": 2,
     "jbn._batch_norm": 3,
+    "jbn._recalibrate": 3,
     "jbn": 3,
+    "jbn._complex": 4,
     "jbn._layer": 4,
+    "jbn.convert": 4,
+    "jbn._layer_moments": 4,
+    "jbn._fold_pairs": 4,
+    "jbn._fold_linen": 5,
+    "jbn._fold_nnx": 5,
+    "jbn._recalibrate_linen": 5,
+    "jbn._recalibrate_nnx": 5,
     "jbn.linen": 5,
+    "jbn.nnx": 5,
     "experiments": 6,
     "configs": 7,
+    "examples": 7,
 }
-THIRD_PARTY = {0: {"jax", "jaxtyping"}, 4: {"numpy"}, 5: {"flax"}}
+# rich is used where it is installed, and nothing needs it.
+THIRD_PARTY = {0: {"jax", "jaxtyping"}, 3: {"rich"}, 4: {"numpy"}, 5: {"flax"}}
 
 
 def floor(module: str) -> int | None:
@@ -39,7 +53,7 @@ def floor(module: str) -> int | None:
 
 
 def modules():
-    for folder in ("jbn", "experiments", "configs"):
+    for folder in ("jbn", "experiments", "configs", "examples"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
@@ -105,7 +119,11 @@ def test_public_things_are_documented(name):
     parameters = inspect.signature(value).parameters.values()
     for parameter in parameters:
         assert parameter.annotation is not parameter.empty or parameter.name in ("step", "dtype")
-        if parameter.default is not parameter.empty and name not in ("init", "warmup_momentum"):
+        if parameter.default is not parameter.empty and name not in (
+            "init",
+            "warmup_momentum",
+            "debiased_momentum",
+        ):
             choice = parameter.kind is parameter.KEYWORD_ONLY or parameter.name in ("scale", "bias")
             assert choice, f"{name}({parameter.name}): data is positional, choices keyword-only"
 

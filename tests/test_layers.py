@@ -16,16 +16,18 @@ SHAPE = (6, 5, 4, 3)
 NORMAL = nn.initializers.normal()
 
 
-def linen(x, *, mask=None, momentum=None, infer=False, variables=None, **options):
-    """y and all variables after one call."""
+def linen(x, *, infer=False, variables=None, mask=None, momentum=None, call=None, **options):
+    """y and all variables after one call, of which `call` are further arguments."""
     layer = jbn.linen.BatchNorm(use_running_average=infer, **options)
     if variables is None:
         variables = layer.init(jax.random.key(0), x)
-    y, updates = layer.apply(variables, x, mask=mask, momentum=momentum, mutable=["batch_stats"])
+    y, updates = layer.apply(
+        variables, x, mask=mask, momentum=momentum, **(call or {}), mutable=["batch_stats"]
+    )
     return y, {**variables, **updates}
 
 
-def nnx_after(x, variables, *, mask=None, momentum=None, infer=False, **options):
+def nnx_after(x, variables, *, infer=False, mask=None, momentum=None, call=None, **options):
     """As `linen`, from the variables of a Linen layer of the same options."""
     collections = {**variables.get("params", {}), **variables["batch_stats"]}
     shape = collections["mean"].shape
@@ -34,7 +36,7 @@ def nnx_after(x, variables, *, mask=None, momentum=None, infer=False, **options)
     )
     for name, value in collections.items():
         getattr(layer, name)[...] = value.reshape(-1)
-    y = layer(x, mask=mask, momentum=momentum)
+    y = layer(x, mask=mask, momentum=momentum, **(call or {}))
     stats = {name: getattr(layer, name)[...].reshape(shape) for name in ("mean", "var")}
     return y, {**variables, "batch_stats": stats}
 
@@ -97,7 +99,8 @@ class TestBoth:
     def layer(self, call, key):
         def run(x, **options):
             """y, running mean and running variance after one call."""
-            start = {k: v for k, v in options.items() if k not in ("mask", "momentum", "infer")}
+            calls = ("mask", "momentum", "infer", "call")
+            start = {k: v for k, v in options.items() if k not in calls}
             module = jbn.linen.BatchNorm(use_running_average=False, **start)
             variables = module.init(key, x)
             function = nnx_after if call == "nnx" else linen
@@ -167,6 +170,17 @@ class TestBoth:
 
         z, *_ = layer(x[1:], infer=True, dtype=jnp.complex64)
         np.testing.assert_allclose(z, valid / np.sqrt(1 + 1e-5), rtol=1e-6)
+
+    def test_the_variant_of_a_call_may_be_traced(self, layer, key):
+        x = jax.random.normal(key, (8, 3)) + 5
+
+        @jax.jit
+        def renorm(d_max):
+            return layer(x, call={"variant": jbn.Renorm(r_max=1.0, d_max=d_max)})[0]
+
+        plain, *_ = layer(x)
+        chex.assert_trees_all_close(renorm(0.0), plain, atol=1e-6)
+        chex.assert_trees_all_close(renorm(2.0), plain + 2, atol=1e-5)
 
     def test_integers_become_floats(self, layer, key):
         x = jax.random.randint(key, (8, 3), 0, 255, jnp.uint8)

@@ -130,14 +130,18 @@ def test_a_promotion_function_sees_what_flax_shows_it(key):
 
     def promote(arrays, dtype):
         seen.append([None if a is None else a.shape for a in arrays])
-        return (arrays[0] + 7, *arrays[1:])
+        x, mean, *rest = arrays
+        return (x + 7, mean + 2, *rest)
 
     layer = jbn.nnx.BatchNorm(
         5, use_bias=False, momentum=0.0, promote_dtype=promote, rngs=nnx.Rngs(0)
     )
     layer(x)
     assert seen == [[(12, 5), (5,), (5,), (5,), None]]
+    # What it does to the running statistics reaches inference and not what is kept.
     np.testing.assert_allclose(layer.mean[...], x.mean(0) + 7, rtol=1e-5)
+    y = layer(x, use_running_average=True)
+    np.testing.assert_allclose(y.mean(0), jnp.full(5, -2) / jnp.sqrt(layer.var[...]), rtol=1e-4)
 
 
 def test_several_feature_axes_are_one_list_of_features(key):

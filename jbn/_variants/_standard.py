@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
+import jax
 from jaxtyping import Array, Float
 
-from jbn._frame import choose_frame
-from jbn._moments import clean_padding, frame_moments, leave, sync_frame_moments
+from jbn._moments import frame_batch, leave
 from jbn._normalize import frame_normalize
 from jbn._types import Affine, AxisName, Moments, RunningStats
 
 
+@jax.tree_util.register_static
 @dataclass(frozen=True)
 class Standard:
     r"""Normalises with the mean and the biased variance of the whole batch.
@@ -32,10 +33,6 @@ class Standard:
         mask: Array | None,
         axis_name: AxisName | None,
     ) -> tuple[Float[Array, "*batch C"], Moments]:
-        x = clean_padding(x, mask)
-        frame = choose_frame(x, mask)
-        moments = frame_moments(frame, x, mask)
-        if axis_name is not None:
-            frame, moments = sync_frame_moments(frame, moments, axis_name)
+        x, frame, moments = frame_batch(x, mask, axis_name)
         y = frame_normalize(frame, x, moments.mean, moments.var, *affine, epsilon)
         return y, leave(frame, moments)

@@ -1,0 +1,139 @@
+"""Which batch norm reads which Dense or Conv, and nothing else does: found by tracing the model.
+
+Every linear layer's output and every norm's input is given a name while the model is traced. Where
+one named value leads straight to the other, and to no other place, the two layers may merge.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from jbn._fold import as_affine, fold
+from jbn._layer import feature_axes
+from jbn._types import Affine, RunningStats
+
+_LINEAR, _NORM, _OTHER_NORM = "linear layer", "batch norm", "batch norm of another axis"
+
+
+class FoldReport(NamedTuple):
+    """What was folded.
+
+    Attributes:
+      folded: the linear layer that each folded norm went into, by paths.
+      kept: why each other norm was not folded.
+      difference: largest change of the model's output on the example, beside its largest value.
+    """
+
+    folded: dict[str, str]
+    kept: dict[str, str]
+    difference: float
+
+
+def name_output(path: str, y: jax.Array) -> jax.Array:
+    return checkpoint_name(y, f"{_LINEAR}: {path}")
+
+
+def name_input(path: str, x: jax.Array, axis: int | Sequence[int]) -> jax.Array:
+    last = feature_axes(x.ndim, axis) == (x.ndim - 1,)
+    return checkpoint_name(x, f"{_NORM if last else _OTHER_NORM}: {path}")
+
+
+def pairs(function: Callable[..., Any], *args: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """The linear layer that alone feeds each norm; for the other norms, why there is none."""
+    found, why = {}, {}
+    calls: Counter[str] = Counter()
+    for jaxpr in _all_jaxprs(jax.make_jaxpr(function)(*args).jaxpr):
+        used = [v for eqn in jaxpr.eqns for v in eqn.invars] + list(jaxpr.outvars)
+        uses = Counter(v for v in used if not isinstance(v, Literal))
+        outputs = {}
+        for eqn in jaxpr.eqns:
+            kind, _, path = _given_name(eqn).partition(": ")
+            calls[path] += kind != ""
+            if kind == _LINEAR:
+                outputs[eqn.outvars[0]] = path
+            elif kind == _OTHER_NORM:
+                why[path] = "its feature axis is not the last"
+            elif kind == _NORM:
+                linear = outputs.get(eqn.invars[0])
+                if linear is not None and uses[eqn.invars[0]] == 1:
+                    found[path] = linear
+                else:
+                    why[path] = "its input is not the output of a Dense or Conv that only it reads"
+    for norm, linear in found.items():
+        if calls[norm] > 1 or calls[linear] > 1:
+            why[norm] = f"it or {linear} is called more than once"
+    return {norm: linear for norm, linear in found.items() if norm not in why}, why
+
+
+def _given_name(eqn: Any) -> str:
+    name = str(eqn.params.get("name", "")) if eqn.primitive.name == "name" else ""
+    return name if name.startswith((_LINEAR, _NORM, _OTHER_NORM)) else ""
+
+
+def _all_jaxprs(jaxpr: Jaxpr):
+    yield jaxpr
+    for eqn in jaxpr.eqns:
+        for inner in jax.tree.leaves(
+            list(eqn.params.values()), is_leaf=lambda p: isinstance(p, Jaxpr | ClosedJaxpr)
+        ):
+            if isinstance(inner, Jaxpr | ClosedJaxpr):
+                yield from _all_jaxprs(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+
+
+def check_trained(stats: dict[str, RunningStats]) -> None:
+    fresh = [
+        path or "the layer itself"
+        for path, (mean, var) in stats.items()
+        if not jnp.any(mean) and jnp.all(var == 1)
+    ]
+    if fresh:
+        raise ValueError(
+            f"never trained: the running mean is 0 and the variance 1 in {fresh}. Train them, load "
+            "their statistics, or recalibrate."
+        )
+
+
+def obstacle(kernel: jax.Array, stats: RunningStats, epsilon: float) -> str | None:
+    """Why a norm cannot go into the linear layer that it reads."""
+    if stats.mean.ndim != 1 or kernel.shape[-1:] != stats.mean.shape:
+        return f"statistics of shape {stats.mean.shape} do not fit a kernel of {kernel.shape}"
+    if epsilon >= 1:
+        return f"with epsilon={epsilon} no variance makes it the identity"
+    return None
+
+
+def fold_pair(
+    kernel: jax.Array, bias: jax.Array | None, affine: Affine, stats: RunningStats, epsilon: float
+) -> tuple[jax.Array, jax.Array | None, RunningStats]:
+    """The linear layer's new kernel and bias, and statistics that make the norm do what is left.
+
+    With scale 1, bias 0 and variance 1 - epsilon a norm subtracts its mean and does nothing else:
+    the mean is 0, or minus the new bias where the linear layer has no place for one.
+    """
+    kernel, shift = fold(kernel, bias, as_affine(affine, stats, epsilon=epsilon))
+    left = jnp.zeros_like(stats.mean) if bias is not None else -shift.astype(stats.mean.dtype)
+    var = jnp.full_like(stats.var, 1 - epsilon)
+    return kernel, None if bias is None else shift, RunningStats(left, var)
+
+
+def relative_difference(old: Any, new: Any) -> float:
+    """Largest |new - old| of any output beside the largest |old|; an error where they disagree."""
+    pairs = [
+        (a.astype(jnp.float32), b.astype(jnp.float32))
+        for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new))
+        if jnp.issubdtype(a.dtype, jnp.inexact)
+    ]
+    size = max((float(jnp.max(jnp.abs(a))) for a, _ in pairs), default=0.0)
+    worst = max((float(jnp.max(jnp.abs(a - b))) for a, b in pairs), default=0.0)
+    difference = worst / size if size else worst
+    if not difference < 0.05:
+        raise ValueError(
+            f"the folded model's output differs by {difference:.2g} of its size. Is the model in "
+            "inference mode, and does each kernel reach its layer as it is stored (no WeightNorm)?"
+        )
+    return difference

@@ -1,0 +1,38 @@
+"""What a layer of either Flax front-end would measure, without running it: for recalibration."""
+
+import inspect
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from jbn._layer import _move_mask, feature_axes
+from jbn._moments import batch_moments, pool_moments
+from jbn._types import Moments
+
+
+def is_batch_norm(module: Any) -> bool:
+    """Whether `module` is Flax's layer or one with its interface, ours for example."""
+    return hasattr(module, "use_running_average") and hasattr(module, "momentum")
+
+
+def call_arguments(layer: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
+    """The arguments of a call of `layer` by name, however they were given."""
+    return inspect.signature(type(layer).__call__).bind(layer, *args, **kwargs).arguments
+
+
+def layer_moments(x: Any, axis: Any, mask: Any, seen: Moments) -> Moments:
+    """The moments of `x` over all axes but `axis`, pooled with those already `seen`."""
+    axes = feature_axes(x.ndim, axis)
+    order = (*(a for a in range(x.ndim) if a not in axes), *axes)
+    moved = tuple(x.shape[a] for a in order)
+    batch, features = moved[: -len(axes)], moved[-len(axes) :]
+    if mask is not None:
+        mask = _move_mask(jnp.asarray(mask), order, batch, features)
+    flat = jnp.transpose(x, order).reshape(*(batch or (1,)), math.prod(features))
+    moments = Moments(*(leaf.reshape(seen.mean.shape) for leaf in batch_moments(flat, mask=mask)))
+    return pool_moments(Moments(*(jnp.stack(pair) for pair in zip(seen, moments))))
+
+
+def nothing_seen(shape: tuple[int, ...]) -> Moments:
+    return Moments(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape))

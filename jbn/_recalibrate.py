@@ -1,0 +1,167 @@
+"""Population statistics: what inference should read, from the data itself instead of an average.
+
+A running average remembers weights that are gone, and weighs the last batches most. One sweep over
+the data with the final weights gives the mean and variance that it only estimates.
+"""
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jbn._arrays import check_number
+from jbn._moments import pool_moments
+from jbn._running import update_running
+from jbn._types import Moments, RunningStats
+
+
+class Drift(NamedTuple):
+    """How far one layer's old running statistics were from those of the population.
+
+    Attributes:
+      mean: largest |old mean - mean| over the features, in deviations of the population,
+        sqrt(var + epsilon).
+      var: largest ratio of the two variances, epsilon added to both, the larger one on top: 1 is
+        equal, 2 is double or half.
+      size: examples behind each number, the smallest over the features.
+    """
+
+    mean: float
+    var: float
+    size: float
+
+
+def recalibrate(
+    moments: Callable[[Any], Any],
+    stats: Any,
+    batches: Iterable[Any],
+    *,
+    epsilon: float = 1e-5,
+    progress: bool = False,
+) -> tuple[Any, dict[str, Drift]]:
+    r"""Running statistics replaced by those of the population ("precise batch norm").
+
+    $$n = \sum_k n_k, \qquad \mu = \sum_k \frac{n_k}{n} \mu_k, \qquad
+      \sigma^2 = \sum_k \frac{n_k}{n} \left(\sigma_k^2 + (\mu_k - \mu)^2\right)$$
+
+    All layers in one sweep: each batch is normalised by its own statistics, as in training, so
+    that a layer sees what the layers below send it in training. Batches may differ in size; a
+    sum kept in float64 makes their order and their number irrelevant. Nothing changes if
+    `batches` fails half-way: the result is a new value.
+
+    Args:
+      moments: from a batch to the `Moments` of what each layer normalises, in the structure of
+        `stats`. It is compiled, once for each shape of a batch.
+      stats: one `RunningStats`, or any tree of them. Their types do not change.
+      batches: what to call `moments` with. A feature without evidence in a batch (nothing counted,
+        or not finite) is left out of it; one without any keeps its old statistics.
+      epsilon: only for the report.
+      progress: show a progress bar on stderr.
+
+    Returns:
+      The new `stats`, and for each layer, by its path in `stats`, its `Drift`.
+
+    Raises:
+      ValueError: if there is no batch, or `moments` has another structure than `stats`.
+
+    Wu & Johnson 2021 (arXiv:2105.07576), section 3.
+
+    >>> import jax.numpy as jnp
+    >>> from jbn import batch_moments, init
+    >>> batches = [jnp.array([[1.0], [7.0]]), jnp.array([[4.0]])]
+    >>> old = {"norm": init(1)[1]}
+    >>> stats, report = recalibrate(lambda x: {"norm": batch_moments(x)}, old, batches)
+    >>> print(stats["norm"].mean, stats["norm"].var)
+    [4.] [6.]
+    >>> print(f"{report['norm'].mean:.2f} {report['norm'].var:.2f} {report['norm'].size:.0f}")
+    1.63 6.00 3
+    """
+    check_number("epsilon", epsilon, low=0.0, high=float("inf"), open_low=True)
+    pooled = population(jax.jit(moments), batches, progress=progress)
+    layers, structure = jax.tree.flatten_with_path(
+        stats, is_leaf=lambda node: isinstance(node, RunningStats)
+    )
+    if (found := jax.tree.structure(pooled, is_leaf=_is_moments)) != structure:
+        raise ValueError(f"moments gave the structure {found}, stats have {structure}.")
+    new, report = [], {}
+    for (path, old), layer in zip(layers, structure.flatten_up_to(pooled)):
+        replaced, drift = replace_stats(old, layer, epsilon)
+        new.append(replaced)
+        report[jax.tree_util.keystr(path, simple=True, separator="/")] = drift
+    return jax.tree.unflatten(structure, new), report
+
+
+def population(
+    moments: Callable[[Any], Any], batches: Iterable[Any], *, progress: bool = False
+) -> Any:
+    """The pooled `Moments`, in float64, of what `moments` gives for each batch."""
+    total = None
+    for batch in track(batches) if progress else batches:
+        found = moments(batch)
+        with jax.enable_x64(True):
+            total = _begin(found) if total is None else _pool(total, found)
+    if total is None:
+        raise ValueError(
+            "batches held no batch. A generator can be read only once: make a new one."
+        )
+    return total
+
+
+def replace_stats(old: RunningStats, pooled: Moments, epsilon: float) -> tuple[RunningStats, Drift]:
+    """`pooled` in place of `old`, and how far apart they were."""
+    with jax.enable_x64(True):
+        new, drift = _replace(old, pooled, epsilon)
+    return new, Drift(*map(float, drift))
+
+
+@jax.jit
+def _replace(old: RunningStats, pooled: Moments, epsilon: float) -> tuple[RunningStats, list]:
+    new = update_running(old, pooled, momentum=0.0)
+    old_mean, mean = (stats.mean.astype(jnp.float64) for stats in (old, new))
+    old_var, var = (stats.var.astype(jnp.float64) + epsilon for stats in (old, new))
+    apart = jnp.max(jnp.abs(old_mean - mean) / jnp.sqrt(var))
+    ratio = jnp.max(jnp.maximum(old_var / var, var / old_var))
+    return new, [apart, ratio, jnp.min(pooled.size)]
+
+
+def _is_moments(node: Any) -> bool:
+    return isinstance(node, Moments)
+
+
+@jax.jit
+def _begin(found: Any) -> Any:
+    """`found` in float64, its features without evidence at size zero."""
+
+    def one(moments: Moments) -> Moments:
+        sound = jnp.isfinite(moments.mean) & jnp.isfinite(moments.var)
+        return Moments(*(jnp.where(sound, leaf, 0).astype(jnp.float64) for leaf in moments))
+
+    return jax.tree.map(one, found, is_leaf=_is_moments)
+
+
+@jax.jit
+def _pool(total: Any, found: Any) -> Any:
+    def one(a: Moments, b: Moments) -> Moments:
+        return pool_moments(Moments(*(jnp.stack(pair) for pair in zip(a, b))))
+
+    return jax.tree.map(one, total, _begin(found), is_leaf=_is_moments)
+
+
+def track(batches: Iterable[Any]) -> Iterator[Any]:
+    """`batches` with a progress bar on stderr: rich's where it is installed, else a counter."""
+    if importlib.util.find_spec("rich"):
+        from rich.console import Console
+        from rich.progress import track as rich_track
+
+        yield from rich_track(batches, "Recalibrating", console=Console(stderr=True))
+        return
+    total = f" of {len(batches)}" if hasattr(batches, "__len__") else ""  # type: ignore
+    try:
+        for count, batch in enumerate(batches, 1):
+            print(f"\rRecalibrating: batch {count}{total}", end="", file=sys.stderr, flush=True)
+            yield batch
+    finally:
+        print(file=sys.stderr)

@@ -1,0 +1,101 @@
+"""`recalibrate` for a Linen model: its layers are listened to while it runs, none is changed."""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jbn._layer import feature_axes
+from jbn._layer_moments import call_arguments, is_batch_norm, layer_moments, nothing_seen
+from jbn._recalibrate import Drift, population, replace_stats
+from jbn._types import RunningStats
+
+# Kept beside a layer's mean and var while it runs, because what lifts those lifts this too.
+_SEEN = "moments_seen"
+
+
+def recalibrate(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    batches: Iterable[Any],
+    *,
+    progress: bool = False,
+    **kwargs: Any,
+) -> tuple[dict[str, Any], dict[str, Drift]]:
+    """`variables` with the running statistics of the population, and how far the old ones were.
+
+    Runs `model.apply(variables, batch, **kwargs)` as in training: pass what your model takes for
+    that, `train=True` for example, or `rngs`. All layers in one sweep, each batch normalised by
+    its own statistics; a layer that runs with `use_running_average` is frozen and stays as it is.
+    Works for `jbn.linen.BatchNorm` and `flax.linen.BatchNorm`, inside `nn.scan`, `nn.vmap` and
+    `nn.remat` too. For models that take more than one array,
+    `method=lambda model, batch: model(batch["image"], batch["mask"], train=True)`.
+
+    Args:
+      model, variables: left as they are.
+      batches: inputs, of any sizes: `(image for image, label in loader)`.
+      progress: show a progress bar on stderr.
+      **kwargs: for `model.apply`.
+
+    Returns:
+      New variables, and a `jbn.Drift` for each layer by its path.
+
+    Raises:
+      ValueError: if there is no batch, or no layer normalised with a batch's own statistics.
+
+    >>> import jax.numpy as jnp
+    >>> from jbn.linen import BatchNorm
+    >>> model = BatchNorm(use_running_average=False)
+    >>> variables = model.init(jax.random.key(0), jnp.ones((2, 1)))
+    >>> batches = [jnp.array([[1.0], [7.0]]), jnp.array([[4.0]])]
+    >>> variables, report = recalibrate(model, variables, batches)
+    >>> print(variables["batch_stats"]["mean"], variables["batch_stats"]["var"])
+    [4.] [6.]
+    """
+
+    epsilons: dict[str, float] = {}
+
+    def listen(next_fun, args, kwargs, context):
+        layer = context.module
+        if context.method_name == "__call__" and is_batch_norm(layer):
+            epsilons["/".join(layer.path)] = layer.epsilon
+            _record(layer, call_arguments(layer, args, kwargs))
+        return next_fun(*args, **kwargs)
+
+    @jax.jit
+    def run(variables, batch):
+        with nn.intercept_methods(listen):
+            _, updates = model.apply(variables, batch, mutable=["batch_stats"], **kwargs)
+        flat = flatten_dict(updates.get("batch_stats", {}))
+        return {"/".join(path[:-1]): seen for path, seen in flat.items() if path[-1] == _SEEN}
+
+    found = population(partial(run, variables), batches, progress=progress)
+    if not found:
+        raise ValueError(
+            "no batch norm ran with the statistics of a batch. Pass what your model takes for "
+            "training, train=True for example."
+        )
+    report: dict[str, Drift] = {}
+    stats: dict[tuple[str, ...], Any] = dict(flatten_dict(variables["batch_stats"]))
+    for name in (name for name in epsilons if name in found):
+        path = name.split("/") if name else ()
+        mean, var = (*path, "mean"), (*path, "var")
+        old = RunningStats(stats[mean], stats[var])
+        (stats[mean], stats[var]), report[name] = replace_stats(old, found[name], epsilons[name])
+    return {**variables, "batch_stats": unflatten_dict(stats)}, report
+
+
+def _record(layer: Any, call: dict[str, Any]) -> None:
+    frozen = nn.merge_param(
+        "use_running_average", layer.use_running_average, call.get("use_running_average")
+    )
+    if frozen:
+        return
+    x = call["x"]
+    shape = tuple(x.shape[axis] for axis in feature_axes(x.ndim, layer.axis))
+    seen = layer.get_variable("batch_stats", _SEEN, nothing_seen(shape))
+    seen = layer_moments(x, layer.axis, call.get("mask"), seen)
+    layer.put_variable("batch_stats", _SEEN, seen)

@@ -1,0 +1,75 @@
+"""Ghost batch normalization: a large batch normalised in small groups."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+from jaxtyping import Array, Float
+
+from jbn._moments import pool_moments, sync_moments
+from jbn._types import Affine, AxisName, Moments, RunningStats, Variant
+from jbn._variants._standard import Standard
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["base"], meta_fields=["group_size"])
+@dataclass(frozen=True)
+class Ghost:
+    r"""Normalises each group of `group_size` successive examples by itself, with `base`.
+
+    $$y_i = \gamma \frac{x_i - \mu_g}{\sqrt{\sigma_g^2 + \epsilon}} + \beta
+      \qquad \text{for } i \text{ in group } g$$
+
+    The noise of small batches at the speed of large ones. The moments handed back, and so the
+    running statistics, are those of the whole batch: groups pooled, and devices with an
+    `axis_name`. Groups never cross devices. Examples are counted along the first axis of `x`.
+
+    Attributes:
+      group_size: examples in a group, at least 2; it must divide the batch.
+      base: what normalises a group.
+
+    Raises:
+      ValueError: if `group_size` is below 2, or does not divide the batch.
+
+    Hoffer, Hubara & Soudry 2017 (arXiv:1705.08741), section 4, Algorithm 1.
+    """
+
+    group_size: int
+    base: Variant = Standard()
+
+    def __post_init__(self):
+        if not isinstance(self.group_size, int) or self.group_size < 2:
+            raise ValueError(f"group_size must be an int of at least 2, got {self.group_size!r}.")
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch C"],
+        affine: Affine,
+        stats: RunningStats,
+        *,
+        epsilon: Float[Array, ""],
+        mask: Array | None,
+        axis_name: AxisName | None,
+    ) -> tuple[Float[Array, "*batch C"], Moments]:
+        if x.ndim < 2 or x.shape[0] % self.group_size:
+            raise ValueError(
+                f"{self} needs a batch it divides, got x.shape[0]={x.shape[0]}. Drop the ragged "
+                f"last batch, or pick a divisor of {x.shape[0]}."
+            )
+
+        def grouped(array):
+            return array.reshape(-1, self.group_size, *array.shape[1:])
+
+        def normalize_group(x, mask):
+            return self.base(x, affine, stats, epsilon=epsilon, mask=mask, axis_name=None)
+
+        groups = None if mask is None else grouped(_as_long_as(mask, x))
+        in_axes = (0, None if mask is None else 0)
+        y, parts = jax.vmap(normalize_group, in_axes)(grouped(x), groups)
+        moments = pool_moments(parts)
+        if axis_name is not None:
+            moments = sync_moments(moments, axis_name)
+        return y.reshape(x.shape), moments
+
+
+def _as_long_as(mask: Array, x: Array) -> Array:
+    return jax.numpy.broadcast_to(mask, (x.shape[0], *mask.shape[1:]))

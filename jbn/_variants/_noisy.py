@@ -1,0 +1,63 @@
+"""Noise after batch norm: the distribution made unstable on purpose."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jbn._types import Affine, AxisName, Moments, RunningStats, Variant
+from jbn._variants._standard import Standard
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["key", "base"],
+    meta_fields=["mean", "scale", "spread"],
+)
+@dataclass(frozen=True)
+class Noisy:
+    r"""Shifts and stretches the output of `base` by noise drawn anew from `key`.
+
+    $$y \leftarrow s_{ij}\, y + m_{ij}, \qquad m_{ij} \sim U(m_j - r, m_j + r), \quad
+      s_{ij} \sim N(s_j, r^2), \quad m_j \sim U(-n_\mu, n_\mu), \quad s_j \sim U(1, n_\sigma)$$
+
+    for example i and feature j. The key is part of the value: give a new one at each step, or the
+    noise is the same. It does not recompile. The moments are those that `base` saw, without noise;
+    inference has none.
+
+    Attributes:
+      key: of `jax.random`; on several devices, one for each.
+      mean: $n_\mu$, the largest mean of a feature.
+      scale: $n_\sigma$, the largest scale of a feature.
+      spread: $r$, how far an example's noise is from its feature's.
+      base: what normalises.
+
+    Santurkar, Tsipras, Ilyas & Madry 2018 (arXiv:1805.11604), section 2.1 and appendix A.
+    """
+
+    key: PRNGKeyArray
+    mean: float = 0.5
+    scale: float = 1.25
+    spread: float = 0.1
+    base: Variant = Standard()
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch C"],
+        affine: Affine,
+        stats: RunningStats,
+        *,
+        epsilon: Float[Array, ""],
+        mask: Array | None,
+        axis_name: AxisName | None,
+    ) -> tuple[Float[Array, "*batch C"], Moments]:
+        y, moments = self.base(x, affine, stats, epsilon=epsilon, mask=mask, axis_name=axis_name)
+        feature_mean, feature_scale, mean, scale = jax.random.split(self.key, 4)
+        one = (1,) * (y.ndim - 1) + y.shape[-1:]
+        draw = partial(jax.random.uniform, dtype=y.dtype)
+        center = draw(feature_mean, one, minval=-self.mean, maxval=self.mean)
+        stretch = draw(feature_scale, one, minval=1.0, maxval=self.scale)
+        shift = center + draw(mean, y.shape, minval=-self.spread, maxval=self.spread)
+        scale = stretch + self.spread * jax.random.normal(scale, y.shape, y.dtype)
+        return scale * y + shift, moments

@@ -1,0 +1,68 @@
+"""Batch renormalization: train with what inference will use, as far as the batch allows."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Scalar
+
+from jbn._arrays import check_number
+from jbn._moments import frame_batch, leave
+from jbn._normalize import frame_normalize
+from jbn._types import Affine, AxisName, Moments, RunningStats
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["r_max", "d_max"], meta_fields=[])
+@dataclass(frozen=True)
+class Renorm:
+    r"""Corrects the batch's statistics towards the running ones, within bounds.
+
+    $$y = \gamma \left(\frac{x - \mu_B}{\sigma_B} r + d\right) + \beta, \qquad
+      r = \text{clip}_{[1/r_{max}, r_{max}]} \frac{\sigma_B}{\sigma}, \qquad
+      d = \text{clip}_{[-d_{max}, d_{max}]} \frac{\mu_B - \mu}{\sigma}$$
+
+    with $\sigma_B^2 = \text{var}_B + \epsilon$ and $\sigma^2 = \text{var} + \epsilon$. No gradient
+    flows through r and d. At (1, 0) it is `Standard`; where nothing is clipped, its values are
+    those of inference. For small batches and batches that are not drawn at random. Let the running
+    statistics settle first: begin at (1, 0) and widen both bounds over some thousands of steps.
+    They may be traced, a schedule for example, and do not recompile.
+
+    Attributes:
+      r_max: at least 1.
+      d_max: at least 0.
+
+    Raises:
+      TypeError, ValueError: if a bound is not such a number.
+
+    Ioffe 2017 (arXiv:1702.03275), Algorithm 1 and section 3.
+    """
+
+    r_max: float | Scalar = 3.0
+    d_max: float | Scalar = 5.0
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch C"],
+        affine: Affine,
+        stats: RunningStats,
+        *,
+        epsilon: Float[Array, ""],
+        mask: Array | None,
+        axis_name: AxisName | None,
+    ) -> tuple[Float[Array, "*batch C"], Moments]:
+        check_number("r_max", self.r_max, low=1.0, high=float("inf"))
+        check_number("d_max", self.d_max, low=0.0, high=float("inf"))
+        x, frame, moments = frame_batch(x, mask, axis_name)
+        batch = leave(frame, moments)
+        r_max, d_max = (jnp.asarray(bound, x.dtype) for bound in (self.r_max, self.d_max))
+        deviation = jnp.sqrt(jnp.maximum(stats.var.astype(x.dtype), 0) + epsilon)
+        r = jnp.clip(jnp.sqrt(batch.var + epsilon) / deviation, 1 / r_max, r_max)
+        d = jnp.clip((batch.mean - stats.mean.astype(x.dtype)) / deviation, -d_max, d_max)
+        r, d = lax.stop_gradient((r, d))
+        scale, bias = (v.astype(x.dtype) for v in affine)
+        y = frame_normalize(
+            frame, x, moments.mean, moments.var, scale * r, bias + scale * d, epsilon
+        )
+        return y, batch

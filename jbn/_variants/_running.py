@@ -1,0 +1,40 @@
+"""Batch norm by the running statistics also while training, which the batch still moves."""
+
+from dataclasses import dataclass
+
+import jax
+from jax import lax
+from jaxtyping import Array, Float
+
+from jbn._moments import frame_batch, leave
+from jbn._normalize import normalize
+from jbn._types import Affine, AxisName, Moments, RunningStats
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Running:
+    r"""Normalises with the running statistics, through which no gradient flows.
+
+    $$y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta$$
+
+    Training then sees exactly what inference will, one update behind, and examples do not depend on
+    each other; but nothing holds the scale of `x`, and deep networks often diverge this way.
+    Begin from statistics that fit (`recalibrate`, or some steps of `Standard`).
+
+    Ioffe & Szegedy 2015 (arXiv:1502.03167), section 2, describe the failure.
+    """
+
+    def __call__(
+        self,
+        x: Float[Array, "*batch C"],
+        affine: Affine,
+        stats: RunningStats,
+        *,
+        epsilon: Float[Array, ""],
+        mask: Array | None,
+        axis_name: AxisName | None,
+    ) -> tuple[Float[Array, "*batch C"], Moments]:
+        x, frame, moments = frame_batch(x, mask, axis_name)
+        y = normalize(x, *lax.stop_gradient(stats), *affine, epsilon=epsilon)
+        return y, leave(frame, moments)

@@ -1,0 +1,41 @@
+"""Batch norm layers in other frameworks' states, as `(Affine, RunningStats)`, and back.
+
+Every `from_*` takes the state of a whole model and returns each batch norm in it under its path;
+every `to_*` turns such a dictionary into what the framework loads. Between two, rename:
+
+    layers = from_torch(model.state_dict())
+    variables = to_linen({name.replace(".", "/"): layer for name, layer in layers.items()})
+
+No framework is imported: states come and go as dictionaries of whatever numpy reads, and only
+Equinox, which keeps its state behind indices, is asked by the methods of its own objects.
+
+A state holds neither momentum nor epsilon: give those to the new layer. In the terms used here,
+
+| state of | momentum | default epsilon | running variance | momentum of the next step |
+|---|---|---|---|---|
+| PyTorch | 1 - its momentum | 1e-5 | over **N - 1** | as ever |
+| Flax | its momentum | 1e-5 | over N | as ever |
+| Keras | its momentum | **1e-3** | over N | as ever |
+| Haiku | its decay rate | 1e-5 | over N | `debiased_momentum(counter, decay_rate)` |
+| Equinox, "ema" | its momentum | 1e-5 | over N | as ever |
+| Equinox, "batch" | its momentum | 1e-5 | over N | `debiased_momentum(counter, momentum)` |
+
+So a PyTorch layer of momentum 0.1 goes on exactly as before with
+`update_running(stats, bessel_correction(batch_moments(x)), momentum=0.9)`. `batch_norm` divides by
+N: from there on its running variance settles at (N - 1) / N of PyTorch's, where N counts
+all that one feature sees of a batch, pixels included.
+"""
+
+from jbn.convert._dictionaries import from_keras as from_keras
+from jbn.convert._dictionaries import from_linen as from_linen
+from jbn.convert._dictionaries import from_nnx as from_nnx
+from jbn.convert._dictionaries import from_torch as from_torch
+from jbn.convert._dictionaries import to_keras as to_keras
+from jbn.convert._dictionaries import to_linen as to_linen
+from jbn.convert._dictionaries import to_nnx as to_nnx
+from jbn.convert._dictionaries import to_torch as to_torch
+from jbn.convert._equinox import from_equinox as from_equinox
+from jbn.convert._equinox import to_equinox as to_equinox
+from jbn.convert._haiku import from_haiku as from_haiku
+from jbn.convert._haiku import to_haiku as to_haiku
+from jbn.convert._states import Layers as Layers

@@ -1,0 +1,120 @@
+"""PyTorch, Flax and Keras: the four vectors lie side by side in a dictionary."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jbn.convert._states import Layers, Names, nest, read, write
+
+_TORCH = Names(
+    "PyTorch", ".", ("", "weight"), ("", "bias"), ("", "running_mean"), ("", "running_var"),
+    others=(("", "num_batches_tracked"),),
+)  # fmt: skip
+_LINEN = Names(
+    "Linen", "/", ("params", "scale"), ("params", "bias"), ("batch_stats", "mean"),
+    ("batch_stats", "var"),
+)  # fmt: skip
+_NNX = Names("NNX", "/", ("", "scale"), ("", "bias"), ("", "mean"), ("", "var"))
+_KERAS = Names(
+    "Keras", "/", ("", "gamma"), ("", "beta"), ("", "moving_mean"), ("", "moving_variance")
+)
+
+
+def from_torch(
+    state_dict: Mapping[str, Any],
+    *,
+    prefix: str = "",
+    use_scale: bool = True,
+    use_bias: bool = True,
+) -> Layers:
+    """The batch norms of a PyTorch `state_dict`, by module path (`"layer1.0.bn1"`).
+
+    A batch norm is a module with running statistics. `num_batches_tracked` is neither needed nor
+    read; it matters only to `momentum=None`, whose next step is `momentum=n / (n + 1)` here.
+
+    Args:
+      state_dict: of a whole model or of one layer, whose path is then `""`.
+      prefix: look only at this module and those inside it.
+      use_scale, use_bias: False where layers may lack theirs, which then is 1, or 0.
+
+    Raises:
+      ValueError: if there is no batch norm, keys are missing or unknown (all are listed by their
+        full path), shapes disagree, or a running variance is negative.
+      TypeError: for a value that is no floating-point array; numpy reads no bfloat16 tensor.
+
+    >>> layers = from_torch({"bn.running_mean": np.ones(2), "bn.running_var": np.full(2, 4.0),
+    ...                      "bn.weight": np.ones(2), "bn.bias": np.zeros(2)})
+    >>> affine, stats = layers["bn"]
+    >>> print(stats.mean, stats.var)
+    [1. 1.] [4. 4.]
+    """
+    return read(_TORCH, state_dict, prefix, use_scale, use_bias)
+
+
+def to_torch(
+    layers: Layers, *, use_scale: bool = True, use_bias: bool = True
+) -> dict[str, np.ndarray]:
+    """Entries of a PyTorch `state_dict`, as arrays: wrap each in `torch.from_numpy`.
+
+    Without `num_batches_tracked`, which PyTorch then sets to 0.
+    """
+    return write(_TORCH, layers, use_scale, use_bias)
+
+
+def from_linen(
+    variables: Mapping[str, Any],
+    *,
+    prefix: str = "",
+    use_scale: bool = True,
+    use_bias: bool = True,
+) -> Layers:
+    """The batch norms of Linen variables with collections `params` and `batch_stats`, by path
+    (`"Block_0/BatchNorm_0"`). Arguments and errors: as `from_torch`."""
+    return read(_LINEN, variables, prefix, use_scale, use_bias)
+
+
+def to_linen(layers: Layers, *, use_scale: bool = True, use_bias: bool = True) -> dict[str, Any]:
+    """Nested `params` and `batch_stats`, to be merged into a model's variables.
+
+    >>> import jax, jax.numpy as jnp, jbn
+    >>> print(jax.tree.map(jnp.shape, to_linen({"net/norm": jbn.init(2)})))
+    {'batch_stats': {'net': {'norm': {'mean': (2,), 'var': (2,)}}},
+     'params': {'net': {'norm': {'bias': (2,), 'scale': (2,)}}}}
+    """
+    return nest(write(_LINEN, layers, use_scale, use_bias))
+
+
+def from_nnx(
+    state: Mapping[Any, Any], *, prefix: str = "", use_scale: bool = True, use_bias: bool = True
+) -> Layers:
+    """The batch norms of `nnx.state(model)` or its pure dict, by path (`"layers/1"`).
+    Arguments and errors: as `from_torch`."""
+    return read(_NNX, state, prefix, use_scale, use_bias)
+
+
+def to_nnx(layers: Layers, *, use_scale: bool = True, use_bias: bool = True) -> dict[Any, Any]:
+    """A nested dict for `nnx.update(model, ...)`; numbers in paths index lists."""
+    return nest(write(_NNX, layers, use_scale, use_bias), index=True)
+
+
+def from_keras(
+    weights: Mapping[str, Any],
+    *,
+    prefix: str = "",
+    use_scale: bool = True,
+    use_bias: bool = True,
+) -> Layers:
+    """The batch norms of `{v.path: v.numpy() for v in model.variables}`, by path.
+
+    Keras's epsilon is 1e-3 unless its layer was told otherwise: pass it on. Arguments and errors:
+    as `from_torch`; the state of a renormalising layer counts as unknown.
+    """
+    return read(_KERAS, weights, prefix, use_scale, use_bias)
+
+
+def to_keras(
+    layers: Layers, *, use_scale: bool = True, use_bias: bool = True
+) -> dict[str, np.ndarray]:
+    """Arrays by variable path: `v.assign(new[v.path])` for each variable `v` that has one."""
+    return write(_KERAS, layers, use_scale, use_bias)

@@ -1,0 +1,74 @@
+"""Haiku: the same inference from its debiased averages, and the same next step."""
+
+import jax
+import numpy as np
+import pytest
+
+import jbn
+from jbn.convert import from_haiku, to_haiku
+
+hk = pytest.importorskip("haiku", reason="haiku (dm-haiku) is not installed")
+DECAY = 0.8
+NAME = "net/~/norm"
+
+
+def network():
+    class Net(hk.Module):
+        def __init__(self):
+            super().__init__(name="net")
+            self.norm = hk.BatchNorm(True, True, DECAY, name="norm")
+
+        def __call__(self, x, is_training):
+            return self.norm(x, is_training)
+
+    return hk.transform_with_state(lambda x, is_training: Net()(x, is_training))
+
+
+def trained(batches, affine):
+    net = network()
+    params, state = net.init(jax.random.key(0), batches[0], is_training=True)
+    assert list(params) == [NAME]
+    params[NAME] = {
+        name: np.reshape(v, params[NAME][name].shape)
+        for name, v in zip(("scale", "offset"), affine)
+    }
+    for x in batches[1:-1]:
+        _, state = net.apply(params, state, None, x, is_training=True)
+    return net, params, state
+
+
+def averages(state):
+    return [np.ravel(state[f"{NAME}/~/{of}_ema"]["average"]) for of in ("mean", "var")]
+
+
+def test_inference_and_the_next_step_are_equal(batches, affine):
+    net, params, state = trained(batches, affine)
+    x = batches[-1]
+    gamma, stats = from_haiku(params, state)[NAME]
+    y, _ = net.apply(params, state, None, x, is_training=False)
+    np.testing.assert_allclose(jbn.normalize(x, *stats, *gamma), y, rtol=1e-6, atol=2e-6)
+
+    counter = state[f"{NAME}/~/mean_ema"]["counter"]
+    momentum = jbn.debiased_momentum(counter, DECAY)
+    stats = jbn.update_running(stats, jbn.batch_moments(x), momentum=momentum)
+    _, state = net.apply(params, state, None, x, is_training=True)
+    for ours, theirs in zip(stats, averages(state)):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("young", [True, False])
+def test_haiku_goes_on_from_what_is_written(batches, affine, young):
+    net, params, state = trained(batches, affine)
+    layers = from_haiku(params, state)
+    counter = int(state[f"{NAME}/~/mean_ema"]["counter"])
+    options = {"step": counter, "momentum": DECAY} if young else {}
+    written, new = to_haiku(layers, ndim=batches[0].ndim, **options)
+    x = batches[-1]
+    expected, _ = net.apply(params, state, None, x, is_training=False)
+    y, _ = net.apply(written, new, None, x, is_training=False)
+    np.testing.assert_array_equal(y, expected)
+    _, after = net.apply(written, new, None, x, is_training=True)
+    momentum = jbn.debiased_momentum(counter, DECAY) if young else DECAY
+    stats = jbn.update_running(layers[NAME][1], jbn.batch_moments(x), momentum=momentum)
+    for ours, theirs in zip(stats, averages(after)):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=1e-6)

@@ -1,0 +1,61 @@
+"""Keras: the same inference and the same next step, with its epsilon of 1e-3."""
+
+import numpy as np
+import pytest
+
+import jbn
+from jbn.convert import from_keras, to_keras
+
+keras = pytest.importorskip("keras", reason="keras is not installed")
+MOMENTUM, EPSILON = 0.8, 1e-3
+
+
+def network(shape):
+    norm = keras.layers.BatchNormalization(momentum=MOMENTUM, name="norm")
+    assert norm.epsilon == EPSILON
+    return keras.Sequential([keras.Input(shape[1:]), norm], name="net")
+
+
+def weights(net):
+    return {v.path: np.asarray(v) for v in net.variables}
+
+
+def trained(batches, affine):
+    net = network(batches[0].shape)
+    net.layers[-1].gamma.assign(affine[0])
+    net.layers[-1].beta.assign(affine[1])
+    for x in batches[:-1]:
+        net(x, training=True)
+    return net
+
+
+def test_inference_and_the_next_step_are_equal(batches, affine):
+    net, x = trained(batches, affine), batches[-1]
+    ((path, (gamma, stats)),) = from_keras(weights(net)).items()
+    assert path == "net/norm"
+    y = np.asarray(net(x, training=False))
+    ours = jbn.normalize(x, *stats, *gamma, epsilon=EPSILON)
+    np.testing.assert_allclose(ours, y, rtol=1e-6, atol=2e-6)
+
+    y = np.asarray(net(x, training=True))
+    ours, stats = jbn.batch_norm(x, gamma, stats, momentum=MOMENTUM, epsilon=EPSILON)
+    np.testing.assert_allclose(ours, y, rtol=1e-6, atol=2e-6)
+    _, theirs = from_keras(weights(net))[path]
+    np.testing.assert_allclose(stats.mean, theirs.mean, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(stats.var, theirs.var, rtol=1e-6, atol=1e-6)
+
+
+def test_keras_loads_what_is_written(batches, affine):
+    net, x = trained(batches, affine), batches[-1]
+    new = network(batches[0].shape)
+    written = to_keras(from_keras(weights(net)))
+    assert written.keys() == {v.path for v in new.variables}
+    for variable in new.variables:
+        variable.assign(written[variable.path])
+    np.testing.assert_array_equal(new(x, training=False), net(x, training=False))
+
+
+def test_the_state_of_renorm_is_unknown():
+    net = keras.Sequential([keras.Input((5,)), keras.layers.BatchNormalization(renorm=True)])
+    with pytest.raises(ValueError, match="unknown keys .*renorm"):
+        from_keras(weights(net))
