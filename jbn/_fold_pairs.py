@@ -14,7 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from jbn._fold import as_affine, fold
-from jbn._layer import feature_axes
+from jbn._layout import feature_axes
 from jbn._types import Affine, RunningStats
 
 _LINEAR, _NORM, _OTHER_NORM = "linear layer", "batch norm", "batch norm of another axis"

@@ -1,12 +1,11 @@
 """What a layer of either Flax front-end would measure, without running it: for recalibration."""
 
 import inspect
-import math
 from typing import Any
 
 import jax.numpy as jnp
 
-from jbn._layer import _move_mask, feature_axes
+from jbn._layout import layout
 from jbn._moments import batch_moments, pool_moments
 from jbn._types import Moments
 
@@ -23,13 +22,10 @@ def call_arguments(layer: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
 
 def layer_moments(x: Any, axis: Any, mask: Any, seen: Moments) -> Moments:
     """The moments of `x` over all axes but `axis`, pooled with those already `seen`."""
-    axes = feature_axes(x.ndim, axis)
-    order = (*(a for a in range(x.ndim) if a not in axes), *axes)
-    moved = tuple(x.shape[a] for a in order)
-    batch, features = moved[: -len(axes)], moved[-len(axes) :]
+    where = layout(x, axis)
     if mask is not None:
-        mask = _move_mask(jnp.asarray(mask), order, batch, features)
-    flat = jnp.transpose(x, order).reshape(*(batch or (1,)), math.prod(features))
+        mask = where.flatten_mask(jnp.asarray(mask))
+    flat = where.flatten(x)
     moments = Moments(*(leaf.reshape(seen.mean.shape) for leaf in batch_moments(flat, mask=mask)))
     return pool_moments(Moments(*(jnp.stack(pair) for pair in zip(seen, moments))))
 

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jbn._layer import feature_axes
 from jbn._layer_moments import call_arguments, is_batch_norm, layer_moments, nothing_seen
+from jbn._layout import feature_axes
 from jbn._recalibrate import Drift, population, replace_stats
 from jbn._types import RunningStats
 

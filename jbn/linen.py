@@ -12,7 +12,8 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
 from jbn._fold_linen import fold as fold
-from jbn._layer import apply_layer, feature_axes
+from jbn._layer import apply_layer
+from jbn._layout import feature_axes
 from jbn._recalibrate_linen import recalibrate as recalibrate
 from jbn._types import Affine, AxisName, RunningStats, Variant
 from jbn._variants import Standard

@@ -20,6 +20,7 @@ FLOORS = {
     "jbn._devices": 0,
     "jbn._sweeps": 0,
     "jbn._frame": 0,
+    "jbn._layout": 0,
     "jbn._moments": 1,
     "jbn._normalize": 1,
     "jbn._running": 1,

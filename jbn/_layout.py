@@ -1,0 +1,70 @@
+"""Feature axes anywhere in an input: to the last axis and back."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+
+def feature_axes(ndim: int, axis: int | Sequence[int]) -> tuple[int, ...]:
+    """`axis` as sorted positive numbers."""
+    axes = tuple(axis) if isinstance(axis, Sequence) else (axis,)
+    for a in axes:
+        if isinstance(a, bool) or not isinstance(a, int):
+            raise TypeError(f"axis must be an int or a tuple of ints, got {axis!r}.")
+        if not -ndim <= a < ndim:
+            raise ValueError(f"axis={axis!r} is out of range for an input of {ndim} axes.")
+    positive = sorted(a % ndim for a in axes)
+    if not positive or len(set(positive)) < len(positive):
+        raise ValueError(f"axis must name at least one feature axis, each once, got {axis!r}.")
+    return tuple(positive)
+
+
+class Layout(NamedTuple):
+    """Where an input's batch and feature axes are; made by `layout`."""
+
+    order: tuple[int, ...]
+    """The input's axes, those of the batch first."""
+    batch: tuple[int, ...]
+    features: tuple[int, ...]
+
+    def flatten(self, x: Array) -> Array:
+        """`x` with all its features on one last axis, and at least one axis before."""
+        return jnp.transpose(x, self.order).reshape(*(self.batch or (1,)), math.prod(self.features))
+
+    def restore(self, flat: Array) -> Array:
+        """What `flatten` was given."""
+        back = tuple(self.order.index(axis) for axis in range(len(self.order)))
+        return jnp.transpose(flat.reshape(self.batch + self.features), back)
+
+    def flatten_mask(self, mask: Array) -> Array:
+        """A mask that fits the input, for the flattened input.
+
+        Fewer axes than the input's are flags per example if they fit the leading batch axes, and
+        else broadcast against the input from the right, as in NumPy and Flax.
+        """
+        batch, features = self.batch, self.features
+        if 0 < mask.ndim <= len(batch) and mask.shape == batch[: mask.ndim]:
+            return mask
+        shape = (1,) * (len(self.order) - mask.ndim) + mask.shape
+        moved = tuple(shape[a] for a in self.order) if len(shape) == len(self.order) else ()
+        if not moved or any(m not in (1, n) for m, n in zip(moved, batch + features)):
+            came = tuple((batch + features)[self.order.index(a)] for a in range(len(self.order)))
+            raise ValueError(
+                f"mask of shape {mask.shape} does not fit x of shape {came}. It must be flags per "
+                f"example, {batch}, or broadcast against x."
+            )
+        mask = jnp.transpose(mask.reshape(shape), self.order)
+        if any(n > 1 for n in moved[len(batch) :]):
+            mask = jnp.broadcast_to(mask, (*moved[: len(batch)], *features))
+        return mask.reshape(*(moved[: len(batch)] or (1,)), -1)
+
+
+def layout(x: Array, axis: int | Sequence[int]) -> Layout:
+    """The layout of `x` with its features on `axis`."""
+    axes = feature_axes(x.ndim, axis)
+    order = (*(a for a in range(x.ndim) if a not in axes), *axes)
+    moved = tuple(x.shape[a] for a in order)
+    return Layout(order, batch=moved[: -len(axes)], features=moved[-len(axes) :])
