@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from numbers import Real
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,12 @@ class Renorm:
     r_max: float | Scalar = 3.0
     d_max: float | Scalar = 5.0
 
+    def __post_init__(self):
+        for name, value, low in (("r_max", self.r_max, 1.0), ("d_max", self.d_max, 0.0)):
+            # JAX also builds this class around tracers and placeholders.
+            if isinstance(value, Real | str):
+                check_number(name, value, low=low, high=float("inf"))
+
     def __call__(
         self,
         x: Float[Array, "*batch C"],
@@ -52,8 +59,6 @@ class Renorm:
         mask: Array | None,
         axis_name: AxisName | None,
     ) -> tuple[Float[Array, "*batch C"], Moments]:
-        check_number("r_max", self.r_max, low=1.0, high=float("inf"))
-        check_number("d_max", self.d_max, low=0.0, high=float("inf"))
         x, frame, moments = frame_batch(x, mask, axis_name)
         batch = leave(frame, moments)
         r_max, d_max = (jnp.asarray(bound, x.dtype) for bound in (self.r_max, self.d_max))
