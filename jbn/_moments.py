@@ -51,9 +51,8 @@ def batch_moments(x: Float[Array, "*batch C"], *, mask: Array | None = None) -> 
 
 @jax.jit
 def _batch_moments(x: Array, mask: Array | None) -> Moments:
-    x = clean_padding(x, mask)
-    frame = choose_frame(x, mask)
-    return leave(frame, frame_moments(frame, x, mask))
+    _, frame, moments = frame_batch(x, mask, None)
+    return leave(frame, moments)
 
 
 def frame_batch(
