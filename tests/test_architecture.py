@@ -32,6 +32,7 @@ FLOORS = {
     "jbn._complex": 4,
     "jbn._layer": 4,
     "jbn.convert": 4,
+    "jbn.diagnostics": 4,
     "jbn._layer_moments": 4,
     "jbn._fold_pairs": 4,
     "jbn._fold_linen": 5,

@@ -74,8 +74,11 @@ def test_linen_and_nnx_agree_bit_for_bit(key, options, dtype):
         for infer in (False, True):
             once = linen(x, mask=mask, infer=infer, variables=init, **options)
             again = nnx_after(x, init, mask=mask, infer=infer, **options)
-            # Flax's NNX infers the type of the result from the running statistics too.
-            chex.assert_trees_all_equal(again[0].astype(once[0].dtype), once[0])
+            # Flax's NNX infers the type of the result from the running statistics too: where it
+            # is another one, it is rounded once more here, and so are the last bits.
+            same_type = again[0].dtype == once[0].dtype
+            ulp = 0 if same_type else float(jnp.finfo(once[0].dtype).eps)
+            chex.assert_trees_all_close(again[0].astype(once[0].dtype), once[0], rtol=ulp)
             chex.assert_trees_all_equal(again[1], once[1])
 
 

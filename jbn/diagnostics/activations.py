@@ -1,0 +1,234 @@
+"""What a layer's activations look like: their spread, the units that died, their rank."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from jbn._arrays import check_float, statistics_dtype
+
+
+def activation_percentiles(
+    x: Float[Array, "*batch C"], percentiles: tuple[float, ...] = (15, 50, 85)
+) -> Float[Array, "P C"]:
+    """The percentiles of each unit over all examples, interpolated linearly between two.
+
+    Args:
+      x: activations, or the inputs of the nonlinearity; features last.
+      percentiles: P of them, from 0 to 100.
+
+    Raises:
+      ValueError: if `x` is no batch, or a percentile is out of range.
+
+    Ioffe & Szegedy 2015 (arXiv:1502.03167), figure 1b and c, follow one unit's 15th, 50th and 85th
+    through training.
+
+    >>> import jax.numpy as jnp
+    >>> print(activation_percentiles(jnp.arange(11.0)[:, None], (15, 50))[:, 0])
+    [1.5 5. ]
+    """
+    if not all(0 <= percentile <= 100 for percentile in percentiles):
+        raise ValueError(f"percentiles must lie in [0, 100], got {percentiles}.")
+    in_order = jnp.sort(_rows(x), axis=0)
+    # Ranks in double precision: float32 would misplace those of a large data set.
+    rank = np.array(percentiles) / 100 * (in_order.shape[0] - 1)
+    low, high = in_order[np.floor(rank).astype(int)], in_order[np.ceil(rank).astype(int)]
+    between = jnp.asarray(rank % 1, in_order.dtype)[:, None]
+    found = jnp.where(between > 0, (1 - between) * low + between * high, low)
+    # NaN is sorted last: a unit that holds one has no percentiles.
+    return jnp.where(jnp.isnan(in_order[-1:]), jnp.nan, found)
+
+
+def dead_units(
+    x: Float[Array, "*batch C"], *, threshold: float | Float[Array, ""] = 0.0
+) -> Bool[Array, "C"]:
+    """Whether a unit exceeds the threshold for no example at all.
+
+    With the threshold of a ReLU, zero, such a unit has no gradient and cannot recover by itself.
+    The mean of the result is the fraction that died. Ask over the whole training set: over one
+    batch a unit may only be quiet.
+
+    Args:
+      x: a ReLU's inputs or its outputs, the answer is the same; features last.
+      threshold: below or at which a unit is silent.
+
+    Raises:
+      ValueError: if `x` is no batch.
+
+    Lu et al. 2019 (arXiv:1903.06733), section 1.
+
+    >>> import jax.numpy as jnp
+    >>> print(dead_units(jnp.array([[0.0, -1.0, 0.0], [2.0, -3.0, 0.0]])))
+    [False  True  True]
+    """
+    rows = _rows(x)
+    return jnp.all(rows <= jnp.asarray(threshold, rows.dtype), axis=0)
+
+
+def isometry_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
+    r"""How far N representations are from being orthogonal and of one length.
+
+    $$\phi = \log \frac{1}{N} \sum_i \lambda_i - \frac{1}{N} \sum_i \log \lambda_i$$
+
+    with $\lambda$ the eigenvalues of the Gram matrix $X X^\top$ of the examples. Zero for an
+    isometry, infinite (or as large as rounding lets it be) if some examples depend on others, as
+    they must where N exceeds the dimension. Without a unit; the scale of `x` does not matter.
+
+    Args:
+      x: one representation per example; all axes but the first are one vector.
+
+    Raises:
+      ValueError: if `x` has fewer than two axes.
+
+    Joudaki, Daneshmand & Bach 2023 (arXiv:2305.18399), definition 1; Meterez et al. 2024
+    (arXiv:2310.02012), section 3.
+
+    >>> import jax.numpy as jnp
+    >>> print(isometry_gap(3 * jnp.eye(4)), isometry_gap(jnp.diag(jnp.array([1.0, 2.0]))))
+    0.0 0.22314...
+    """
+    examples = _examples(x)
+    values = jnp.square(_singular_values(examples))
+    # Examples beyond the dimension have the eigenvalue zero.
+    values = jnp.pad(values, (0, examples.shape[0] - values.size))
+    return jnp.log(jnp.mean(values)) - jnp.mean(jnp.log(values))
+
+
+def effective_rank(x: Float[Array, "N ..."]) -> Float[Array, ""]:
+    r"""The number of directions that N representations spread over, by entropy.
+
+    $$\exp\left( -\sum_i p_i \log p_i \right), \qquad p_i = \frac{\lambda_i}{\sum_j \lambda_j}$$
+
+    with $\lambda$ the eigenvalues of the Gram matrix $X X^\top$. From 1 to min(N, dimension); the
+    scale of `x` does not matter, its mean does: subtract that first if you mean a covariance.
+
+    Args:
+      x: one representation per example; all axes but the first are one vector.
+
+    Raises:
+      ValueError: if `x` has fewer than two axes.
+
+    Roy & Vetterli 2007, "The effective rank", section 2, who take singular values of `x` where
+    this takes their squares.
+
+    >>> import jax.numpy as jnp
+    >>> print(round(float(effective_rank(jnp.eye(4))), 4))
+    4.0
+    """
+    values = jnp.square(_singular_values(_examples(x)))
+    p = values / jnp.sum(values)
+    return jnp.exp(-jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1))))
+
+
+def participation_ratio(x: Float[Array, "N ..."]) -> Float[Array, ""]:
+    r"""The number of directions that N representations spread over, by second moments.
+
+    $$r = \frac{(\operatorname{tr} M)^2}{\|M\|_F^2}
+      = \frac{(\sum_i \lambda_i)^2}{\sum_i \lambda_i^2}, \qquad M = X X^\top$$
+
+    From 1 to the rank of `x`, which it bounds from below, and never above `effective_rank`. No
+    decomposition: as cheap as one product of matrices.
+
+    Args:
+      x: one representation per example; all axes but the first are one vector.
+
+    Raises:
+      ValueError: if `x` has fewer than two axes.
+
+    Daneshmand et al. 2020 (arXiv:2003.01652), equation for $r(H)$ in section 3.
+
+    >>> import jax.numpy as jnp
+    >>> print(participation_ratio(jnp.diag(jnp.array([1.0, 1.0, 0.0]))))
+    2.0
+    """
+    gram = _gram(_unit_scale(_examples(x)))
+    return jnp.square(jnp.trace(gram)) / jnp.sum(jnp.square(gram))
+
+
+def orthogonality_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
+    r"""How far the Gram matrix of N representations is from a multiple of the identity.
+
+    $$V = \left\| \frac{X X^\top}{\|X\|_F^2} - \frac{I_N}{N} \right\|_F$$
+
+    Zero if all are orthogonal and of one length, $\sqrt{1 - 1/N}$ if all are the same. Centred over
+    the examples, as after batch norm with a mean, it cannot fall below $1 / \sqrt{N (N - 1)}$.
+
+    Args:
+      x: one representation per example; all axes but the first are one vector.
+
+    Raises:
+      ValueError: if `x` has fewer than two axes.
+
+    Daneshmand, Joudaki & Bach 2021 (arXiv:2106.03970), section 3.
+
+    >>> import jax.numpy as jnp
+    >>> print(orthogonality_gap(jnp.eye(4)), round(float(orthogonality_gap(jnp.ones((4, 3)))), 4))
+    0.0 0.866
+    """
+    gram = _gram(_unit_scale(_examples(x)))
+    n = gram.shape[0]
+    return jnp.linalg.norm(gram / jnp.trace(gram) - jnp.eye(n, dtype=gram.dtype) / n)
+
+
+def mean_absolute_cosine(x: Float[Array, "N ..."]) -> Float[Array, ""]:
+    r"""How alike the representations of different examples are, whatever their sign.
+
+    $$\frac{2}{N (N - 1)} \sum_{i < j} \frac{|\langle x_i, x_j \rangle|}{\|x_i\| \|x_j\|}$$
+
+    From 0, all orthogonal, to 1, all on one line. NaN if one is zero: it has no direction.
+
+    Args:
+      x: one representation per example, two at least; all axes but the first are one vector.
+
+    Raises:
+      ValueError: if `x` has fewer than two axes, or holds one example.
+
+    Daneshmand, Joudaki & Bach 2021 (arXiv:2106.03970), figure 1.
+
+    >>> import jax.numpy as jnp
+    >>> print(mean_absolute_cosine(jnp.array([[1.0, 0.0], [-5.0, 0.0], [0.0, 2.0]])))
+    0.333333...
+    """
+    examples = _examples(x)
+    if examples.shape[0] < 2:
+        raise ValueError(f"x of shape {x.shape} holds one example. Cosines need two or more.")
+    largest = jnp.max(jnp.abs(examples), axis=1, keepdims=True)
+    examples = examples / largest
+    rows = examples / jnp.linalg.norm(examples, axis=1, keepdims=True)
+    pairs = jnp.abs(_gram(rows))[jnp.triu_indices(examples.shape[0], 1)]
+    return jnp.mean(pairs)
+
+
+def _rows(x: Array) -> Array:
+    """`(examples, features)`, of a type that quantiles and averages can be taken in."""
+    _check_axes(x)
+    return x.reshape(-1, x.shape[-1]).astype(statistics_dtype(x.dtype))
+
+
+def _examples(x: Array) -> Array:
+    """One vector per example."""
+    _check_axes(x)
+    return x.reshape(x.shape[0], -1).astype(statistics_dtype(x.dtype))
+
+
+def _check_axes(x: Array) -> None:
+    check_float(x)
+    if x.ndim < 2 or not x.size:
+        raise ValueError(
+            f"x must hold a batch of examples along its first axis and features, got {x.shape}."
+        )
+
+
+def _singular_values(examples: Array) -> Array:
+    # Not eigenvalues of the Gram matrix, which squares the rounding error of the small ones.
+    return jnp.linalg.svd(_unit_scale(examples), compute_uv=False)
+
+
+def _unit_scale(examples: Array) -> Array:
+    """So that squares and fourth powers neither overflow nor vanish."""
+    return examples / jnp.max(jnp.abs(examples))
+
+
+def _gram(examples: Array) -> Array:
+    # HIGHEST, or a GPU would take the products in TensorFloat-32.
+    return jnp.matmul(examples, examples.T, precision=lax.Precision.HIGHEST)

@@ -1,0 +1,137 @@
+"""Weights whose scale does not matter move on a sphere: their angles and effective rates.
+
+Each function takes arrays or trees of them, and returns one number for each array, or one for
+each neuron (the last axis of a kernel, in Flax's layout) with `per_neuron=True`.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from jbn.diagnostics import _trees
+
+
+def weight_gradient_cosine(
+    weights: PyTree, gradients: PyTree, *, per_neuron: bool = False
+) -> PyTree:
+    r"""The cosine of the angle between a weight and its gradient.
+
+    $$\cos(w, g) = \frac{\langle w, g \rangle}{\|w\| \|g\|}$$
+
+    Zero for weights whose scale does not matter, such as those before batch norm with
+    $\epsilon = 0$. Near a right angle the cosine keeps digits that the angle loses.
+
+    Args:
+      weights, gradients: arrays `(..., C)`, or trees of them.
+      per_neuron: one number per neuron, `(C,)`, instead of one per array, `()`.
+
+    van Laarhoven 2017 (arXiv:1706.05350), section 2; Arora, Li & Lyu 2019 (arXiv:1812.03981),
+    Lemma 2.4.
+
+    >>> import jax.numpy as jnp
+    >>> w, g = jnp.array([[1.0, 3.0], [0.0, 4.0]]), jnp.array([[0.0, 6.0], [2.0, 8.0]])
+    >>> print(weight_gradient_cosine(w, g, per_neuron=True))
+    [0. 1.]
+    """
+    return _each(_cosine, weights, gradients, per_neuron=per_neuron)
+
+
+def weight_gradient_angle(
+    weights: PyTree, gradients: PyTree, *, per_neuron: bool = False
+) -> PyTree:
+    r"""The angle between a weight and its gradient, in radians, from 0 to $\pi$.
+
+    Args:
+      weights, gradients: arrays `(..., C)`, or trees of them.
+      per_neuron: one number per neuron, `(C,)`, instead of one per array, `()`.
+
+    Sources as in `weight_gradient_cosine`.
+
+    >>> import jax.numpy as jnp
+    >>> w, g = jnp.array([1.0, 0.0, 0.0]), jnp.array([0.0, 5.0, 0.0])
+    >>> print(round(float(weight_gradient_angle(w, g)), 4))
+    1.5708
+    """
+    return _each(_angle, weights, gradients, per_neuron=per_neuron)
+
+
+def angular_update(before: PyTree, after: PyTree, *, per_neuron: bool = False) -> PyTree:
+    r"""The angle by which a step turned a weight, in radians, from 0 to $\pi$.
+
+    $$\Delta = 2 \arcsin \frac{\|u - v\|}{2}, \qquad
+      u = \frac{w_t}{\|w_t\|}, \quad v = \frac{w_{t+1}}{\|w_{t+1}\|}$$
+
+    The arccosine of $\langle u, v \rangle$ would lose half the digits of so small an angle.
+    With weight decay $\lambda$ and momentum $\alpha$, scale-invariant weights settle where
+    $\Delta = \sqrt{2 \eta \lambda / (1 + \alpha)}$.
+
+    Args:
+      before, after: arrays `(..., C)`, or trees of them.
+      per_neuron: one number per neuron, `(C,)`, instead of one per array, `()`.
+
+    Wan et al. 2021 (arXiv:2006.08419), definition of the angular update and Theorem 2.
+
+    >>> import jax.numpy as jnp
+    >>> print(angular_update(jnp.array([1.0, 0.0]), jnp.array([5.0, 5e-5])))
+    1e-05
+    """
+    return _each(_angle, before, after, per_neuron=per_neuron)
+
+
+def effective_learning_rate(
+    weights: PyTree, learning_rate: float | Float[Array, ""], *, per_neuron: bool = False
+) -> PyTree:
+    r"""The rate at which the direction of a scale-invariant weight learns.
+
+    $$\eta_\text{eff} = \frac{\eta}{\|w\|^2}$$
+
+    A loss that ignores the scale of $w$ has a gradient of order $1 / \|w\|$, and a step turns $w$
+    by its length over $\|w\|$.
+
+    Args:
+      weights: an array `(..., C)`, or a tree of them.
+      learning_rate: $\eta$ of gradient descent; may be traced.
+      per_neuron: one number per neuron, `(C,)`, instead of one per array, `()`.
+
+    van Laarhoven 2017 (arXiv:1706.05350), section 2.
+
+    >>> import jax.numpy as jnp
+    >>> print(effective_learning_rate(jnp.array([3.0, 4.0]), 0.5))
+    0.02
+    """
+    norms = _each(_trees.norm, weights, per_neuron=per_neuron)
+    return jax.tree.map(lambda n: jnp.asarray(learning_rate, n.dtype) / n / n, norms)
+
+
+def _cosine(w: Array, g: Array) -> Float[Array, ""]:
+    return _trees.inner(_trees.unit(w), _trees.unit(g))
+
+
+def _angle(w: Array, g: Array) -> Float[Array, ""]:
+    u, v = _trees.unit(w), _trees.unit(g)
+    # Kahan: 2 arcsin(|u - v| / 2), and accurate near pi too.
+    return 2 * jnp.arctan2(_trees.norm(u - v), _trees.norm(u + v))
+
+
+def _each(measure: Callable[..., Array], *trees: PyTree, per_neuron: bool) -> PyTree:
+    """`measure` of each array, or of each neuron's vector."""
+
+    def vectors(array: Array) -> Array:
+        return array.reshape(-1, array.shape[-1]).T
+
+    def of_arrays(*arrays: Array) -> Array:
+        shapes = {array.shape for array in arrays}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"Arrays must agree in shape, got {' and '.join(map(str, sorted(shapes)))}."
+            )
+        if not per_neuron:
+            return measure(*arrays)
+        if not all(shapes):
+            raise ValueError("per_neuron=True needs arrays of shape (..., C), got a scalar.")
+        return jax.vmap(measure)(*map(vectors, arrays))
+
+    _trees.checked_leaves(trees[0])
+    return jax.tree.map(of_arrays, *trees)
