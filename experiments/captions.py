@@ -4,52 +4,77 @@ from typing import NamedTuple
 
 
 class Caption(NamedTuple):
-    """What a figure shows, and the variables whose description says how it was measured."""
+    """A figure's title, what it shows, and the variables whose description says how measured."""
 
+    title: str
     text: str
     measures: tuple[str, ...]
 
 
 CAPTIONS = {
     "accuracy": Caption(
-        "Test accuracy while training: every network at the baseline's best learning rate, and "
-        "each at its own best.",
+        "Test accuracy while training",
+        "How soon, and how far, each network gets.",
         ("test_accuracy",),
     ),
-    "loss": Caption("The same for the loss.", ("test_loss", "train_loss")),
+    "loss": Caption(
+        "Test and training loss",
+        "Cross-entropy on the test set, and on the batches trained on.",
+        ("test_loss", "train_loss"),
+    ),
     "learning_rate": Caption(
+        "Test accuracy after training, at every learning rate",
         "Where each network trains: the line is the mean of the runs whose loss stayed finite, a "
         "point is one run. A cross is a run that diverged: in the grey strip by its loss, with the "
         "count; on a point by its accuracy.",
         (),
     ),
     "steps": Caption(
+        "Steps until test accuracy reaches a target",
         "First evaluation at or above the target: small points are seeds, the large one their "
         "mean. Crosses count the seeds that never arrive; then no mean is drawn.",
         (),
     ),
     "gradient_norm": Caption(
-        "How large the gradient of each layer's kernel is.", ("gradient_norm",)
+        "Size of the gradient, layer by layer",
+        "How large the gradient of each layer's kernel is.",
+        ("gradient_norm",),
     ),
     "gradient_variation": Caption(
-        "How unsteady that size is from step to step.", ("gradient_norm_cv",)
+        "Variation of the gradient's size over steps",
+        "How unsteady that size is from step to step.",
+        ("gradient_norm_cv",),
     ),
     "gradient_noise": Caption(
+        "Noise of the gradient over batches",
         "How far the gradients of different batches disagree at the same weights: 1 is noise as "
         "large as the gradient itself.",
         ("gradient_noise",),
     ),
     "gradient_cosine": Caption(
+        "Do successive gradients agree?",
         "How well one step's gradient predicts the next one's direction: 1 the same, 0 unrelated, "
         "below 0 reversed.",
         ("gradient_cosine",),
     ),
     "update_ratio": Caption(
-        "How far a step moves the weights, relative to their size.", ("update_ratio",)
+        "Size of an update relative to the weights",
+        "How far a step moves the weights, relative to their size.",
+        ("update_ratio",),
     ),
     "percentiles": Caption(
+        "What the last hidden activation is given",
         "The {15, 50, 85}th percentiles of the inputs to the last hidden activation, after Ioffe "
         "and Szegedy (2015), figure 1 (b, c): level lines are a steady distribution.",
         ("activation_percentile",),
     ),
 }
+
+# Drawn where it was measured: studies of earlier versions lack it.
+DISTRIBUTION = Caption(
+    "What every layer is given, as training goes on",
+    "The distribution of each layer's pre-activations, all units and test examples together, mean "
+    "over seeds, each curve drawn to the same height. The dotted line is the slope of the "
+    "activation: where it is low, no gradient comes back.",
+    ("activation_histogram",),
+)

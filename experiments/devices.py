@@ -3,6 +3,8 @@
 import os
 import platform
 import sys
+from pathlib import Path
+from typing import Any
 
 _COUNT = "--xla_force_host_platform_device_count"
 # A device then runs on one thread: handing a layer of a hundred units to more costs more than it.
@@ -37,6 +39,19 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] == "glibc" and not MALLOC.keys() <= os.environ.keys():
         os.environ.update(MALLOC | os.environ)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def keep_compiled(folder: Path) -> None:
+    """Keeps compiled programs in `folder` for later processes, on an accelerator.
+
+    Unless JAX_COMPILATION_CACHE_DIR says where. Some CPUs refuse what they compiled themselves
+    (https://github.com/jax-ml/jax/issues/38445).
+    """
+    import jax
+
+    config: Any = jax.config
+    if jax.default_backend() != "cpu" and not config.jax_compilation_cache_dir:
+        config.update("jax_compilation_cache_dir", str(folder))
 
 
 def cores() -> int:

@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, PercentFormatter
 
+from experiments.captions import CAPTIONS
 from experiments.summary import (
     TARGETS,
-    at_rates,
     best_learning_rates,
+    choices,
     diverged_runs,
     final_accuracy,
-    same_learning_rates,
     steps_to,
 )
 
@@ -76,9 +76,9 @@ def save(figure: Figure, path: Path) -> None:
 @_styled
 def accuracy(dataset: xr.Dataset) -> Figure:
     """Test accuracy against step, at the same rate and at each network's best."""
-    choices = _choices(dataset)
-    figure, axes = _grid(1, len(choices), "Test accuracy while training", sharey="row")
-    for ax, (title, runs) in zip(axes[0], choices):
+    pair = choices(dataset)
+    figure, axes = _grid(1, len(pair), CAPTIONS["accuracy"].title, sharey="row")
+    for ax, (title, runs) in zip(axes[0], pair):
         _curves(ax, runs.test_accuracy)
         ax.set(title=title, xlabel="step", ylim=(0, 1.02))
         ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
@@ -89,9 +89,9 @@ def accuracy(dataset: xr.Dataset) -> Figure:
 @_styled
 def loss(dataset: xr.Dataset) -> Figure:
     """Test and training loss against step, at the same rate and at each network's best."""
-    choices = _choices(dataset)
-    figure, axes = _grid(2, len(choices), "Test and training loss", sharey="row")
-    for column, (title, runs) in enumerate(choices):
+    pair = choices(dataset)
+    figure, axes = _grid(2, len(pair), CAPTIONS["loss"].title, sharey="row")
+    for column, (title, runs) in enumerate(pair):
         for ax, name in zip(axes[:, column], ("test_loss", "train_loss")):
             _curves(ax, runs[name])
             _log(ax, runs[name])
@@ -102,7 +102,7 @@ def loss(dataset: xr.Dataset) -> Figure:
 @_styled
 def learning_rate(dataset: xr.Dataset) -> Figure:
     """Final test accuracy against learning rate; crosses are diverged runs."""
-    title = "Test accuracy after training, at every learning rate"
+    title = CAPTIONS["learning_rate"].title
     figure, axes = _grid(1, 1, title, width=7.6, height=3.6)
     ax, rates = axes[0, 0], dataset.learning_rate.values
     norms = dataset.norm.values
@@ -135,11 +135,11 @@ def learning_rate(dataset: xr.Dataset) -> Figure:
 @_styled
 def steps(dataset: xr.Dataset) -> Figure:
     """Steps to each target accuracy, a point per seed; crosses are runs that never arrive."""
-    choices = _choices(dataset)
-    title = "Steps until test accuracy reaches a target"
-    figure, axes = _grid(1, len(choices), title, sharey="row", height=3.0)
+    pair = choices(dataset)
+    title = CAPTIONS["steps"].title
+    figure, axes = _grid(1, len(pair), title, sharey="row", height=3.0)
     first, last = np.maximum(dataset.step.values[[min(1, dataset.step.size - 1), -1]], 1)
-    for ax, (subtitle, runs) in zip(axes[0], choices):
+    for ax, (subtitle, runs) in zip(axes[0], pair):
         for i in range(dataset.norm.size):
             for x, target in enumerate(TARGETS):
                 beside = x + 0.5 * ((i + 0.5) / dataset.norm.size - 0.5)
@@ -158,33 +158,33 @@ def steps(dataset: xr.Dataset) -> Figure:
 @_styled
 def gradient_norm(dataset: xr.Dataset) -> Figure:
     """Gradient norm of each layer against step."""
-    return _layered(dataset, "gradient_norm", "Size of the gradient, layer by layer", log=True)
+    return _layered(dataset, "gradient_norm", CAPTIONS["gradient_norm"].title, log=True)
 
 
 @_styled
 def gradient_variation(dataset: xr.Dataset) -> Figure:
     """Variation of each layer's gradient norm over steps, against step."""
-    return _layered(dataset, "gradient_norm_cv", "Variation of the gradient's size over steps")
+    return _layered(dataset, "gradient_norm_cv", CAPTIONS["gradient_variation"].title)
 
 
 @_styled
 def gradient_noise(dataset: xr.Dataset) -> Figure:
     """Noise of each layer's gradient over batches, against step."""
-    return _layered(dataset, "gradient_noise", "Noise of the gradient over batches")
+    return _layered(dataset, "gradient_noise", CAPTIONS["gradient_noise"].title)
 
 
 @_styled
 def update_ratio(dataset: xr.Dataset) -> Figure:
     """Size of each layer's update relative to its weights, against step."""
-    return _layered(dataset, "update_ratio", "Size of an update relative to the weights", log=True)
+    return _layered(dataset, "update_ratio", CAPTIONS["update_ratio"].title, log=True)
 
 
 @_styled
 def gradient_cosine(dataset: xr.Dataset) -> Figure:
     """Cosine between successive gradients against step."""
-    choices = _choices(dataset)
-    figure, axes = _grid(1, len(choices), "Do successive gradients agree?", sharey="row")
-    for ax, (title, runs) in zip(axes[0], choices):
+    pair = choices(dataset)
+    figure, axes = _grid(1, len(pair), CAPTIONS["gradient_cosine"].title, sharey="row")
+    for ax, (title, runs) in zip(axes[0], pair):
         ax.axhline(0, color=MUTED, linewidth=0.8)
         _curves(ax, runs.gradient_cosine)
         ax.set(title=title, xlabel="step")
@@ -195,10 +195,10 @@ def gradient_cosine(dataset: xr.Dataset) -> Figure:
 @_styled
 def percentiles(dataset: xr.Dataset) -> Figure:
     """Percentiles of what enters the last hidden activation, against step; a panel per network."""
-    choices, norms = _choices(dataset), dataset.norm.values
-    title = "What the last hidden activation is given"
-    figure, axes = _grid(len(choices), len(norms), title, sharey="row")
-    for row, (subtitle, runs) in zip(axes, choices):
+    pair, norms = choices(dataset), dataset.norm.values
+    title = CAPTIONS["percentiles"].title
+    figure, axes = _grid(len(pair), len(norms), title, sharey="row")
+    for row, (subtitle, runs) in zip(axes, pair):
         for i, (ax, norm) in enumerate(zip(row, norms)):
             for j, percentile in enumerate(runs.percentile.values):
                 values = runs.activation_percentile.isel(norm=i).sel(percentile=percentile)
@@ -228,26 +228,13 @@ FIGURES: dict[str, Callable[[xr.Dataset], Figure]] = {
 }
 
 
-def _choices(dataset: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
-    """The two comparisons, each with its runs `(norm, seed, ...)`; one where their rates agree."""
-    best, same = best_learning_rates(dataset), same_learning_rates(dataset)
-    intact = dataset.where(dataset.diverged_at < 0)
-    rate = f"{same.values[0]:g}"
-    if best.equals(same):
-        return [(f"at rate {rate}", at_rates(intact, same))]
-    return [
-        (f"at the same rate, {rate}", at_rates(intact, same)),
-        ("at its best rate", at_rates(intact, best)),
-    ]
-
-
 def _layered(dataset: xr.Dataset, name: str, title: str, *, log: bool = False) -> Figure:
     """A panel per layer, at most four in a row: first all at the same rate, then at the best."""
-    choices, layers = _choices(dataset), dataset.layer.values
+    pair, layers = choices(dataset), dataset.layer.values
     columns = min(4, len(layers))
     rows = -(-len(layers) // columns)
-    figure, axes = _grid(rows * len(choices), columns, title, width=2.7, height=2.3, sharey="all")
-    for block, (subtitle, runs) in enumerate(choices):
+    figure, axes = _grid(rows * len(pair), columns, title, width=2.7, height=2.3, sharey="all")
+    for block, (subtitle, runs) in enumerate(pair):
         panels = axes[block * rows : (block + 1) * rows]
         for ax, layer in zip(panels.flat, layers):
             _curves(ax, runs[name].sel(layer=layer))

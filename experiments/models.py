@@ -37,13 +37,13 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(
         self, x: jax.Array, *, use_running_average: bool, momentum: float | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Class scores, and the inputs of the last hidden activation, one column per unit.
+    ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """Class scores, and the inputs of each hidden activation, one column per unit.
 
         `momentum` takes the place of the field for this call; 0 makes the running statistics
         those of `x`.
         """
-        z = x
+        inputs = []
         for i, width in enumerate(self.widths, start=1):
             dense = nn.Dense(
                 width,
@@ -61,9 +61,10 @@ class MLP(nn.Module):
                     name=f"norm_{i}",
                 )
                 z = norm(z, momentum=momentum)
+            inputs.append(z)
             x = self.activation(z)
         scores = nn.Dense(NUM_CLASSES, kernel_init=self.kernel_init, name="output")(x)
-        return scores, z
+        return scores, tuple(inputs)
 
 
 def make_model(study: Study, norm: Variant | None) -> MLP:

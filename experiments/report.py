@@ -1,26 +1,27 @@
 """A study's folder, read and written up: summary.json, figures/*.svg, report.html and a table.
 
 The page holds everything it shows, so it opens offline and years later. Its numbers come from
-`summary`, its words from `findings`, its drawings from `figures`; here they are put together.
+`summary`, its words from `findings`, its figures from `charts` and, for paper, from `figures`; here
+they are put together.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from experiments import figures
-from experiments.captions import CAPTIONS
+from experiments import distribution, figures
+from experiments.captions import CAPTIONS, DISTRIBUTION
+from experiments.charts import CHARTS
 from experiments.findings import findings, percent, points, stable_rate, times
-from experiments.summary import GRADIENT_FIGURES, summarize
+from experiments.pages import render
+from experiments.panels import Figure
+from experiments.summary import GRADIENT_FIGURES, choices, summarize
 
 Summary = dict[str, Any]
 Rows = list[list[str]]
@@ -37,18 +38,15 @@ def write_report(directory: Path) -> Path:
         ValueError: metrics.nc is not the dataset of a finished study.
     """
     directory = Path(directory)
-    dataset = _load(directory / "metrics.nc")
+    dataset = load_study(directory)
     summary = summarize(dataset)
     summary = {**summary, "findings": findings(summary)}
     (directory / "summary.json").write_text(_json(summary) + "\n", encoding="utf-8")
-    drawn = {}
     (directory / "figures").mkdir(exist_ok=True)
     for name, draw in figures.FIGURES.items():
-        path = directory / "figures" / f"{name}.svg"
-        figures.save(draw(dataset), path)
-        drawn[name] = _inline(path.read_text(encoding="utf-8"))
+        figures.save(draw(dataset), directory / "figures" / f"{name}.svg")
     page = directory / "report.html"
-    page.write_text(_page(directory, dataset, summary, drawn), encoding="utf-8")
+    page.write_text(_page(directory, dataset, summary), encoding="utf-8")
     return page
 
 
@@ -100,6 +98,18 @@ def comparison_rows(comparison: Summary) -> tuple[list[str], Rows]:
     return header, rows
 
 
+def rate_rows(summary: Summary) -> tuple[list[str], Rows]:
+    """A row for each network and learning rate: what it reached there, and the runs it lost."""
+    header = ["network", "learning rate", "final test accuracy (%)", "diverged runs"]
+    rows = []
+    for name, network in summary["norms"].items():
+        for one in network["by_learning_rate"]:
+            rate, accuracy = one["learning_rate"], one["final_accuracy"]
+            lost = sum(run["learning_rate"] == rate for run in network["diverged"]["runs"])
+            rows.append([name, _rate(rate), _interval(accuracy, _percent), str(lost)])
+    return header, rows
+
+
 def gradient_rows(summary: Summary, dataset: xr.Dataset) -> tuple[list[str], Rows]:
     """A row for each gradient quantity and layer, a column for each network at its best rate."""
     networks = summary["norms"]
@@ -119,7 +129,9 @@ def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
     return [network_rows(summary), *map(comparison_rows, summary["comparisons"])]
 
 
-def _load(path: Path) -> xr.Dataset:
+def load_study(directory: Path) -> xr.Dataset:
+    """What a finished study measured, smallest learning rate first; raises as `write_report`."""
+    path = directory / "metrics.nc"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is not there: a report needs a finished study. "
@@ -139,26 +151,23 @@ def _load(path: Path) -> xr.Dataset:
     return dataset.sortby("learning_rate")
 
 
-def _page(
-    directory: Path,
-    dataset: xr.Dataset,
-    summary: Summary,
-    drawn: dict[str, Markup],
-) -> str:
-    environment = Environment(
-        loader=PackageLoader("experiments", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.jinja").render(
+def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
+    compared = choices(dataset)
+    drawn, frames = _figures(dataset, compared, summary)
+    return render(
+        "report.html.jinja",
+        directory.name,
+        drawn,
+        frames,
         summary=summary,
         findings=summary["findings"],
         tables=_tables(summary),
+        every_rate=rate_rows(summary),
         gradients=gradient_rows(summary, dataset),
-        figures=drawn,
+        choices=[title for title, _ in compared],
         captions=CAPTIONS,
+        distribution=DISTRIBUTION if frames else None,
+        units={name: _unit(dataset, caption.measures) for name, caption in CAPTIONS.items()},
         measured={name: v.attrs.get("description", "") for name, v in dataset.data_vars.items()},
         facts={
             "Configuration": _flat(summary["config"]),
@@ -169,20 +178,29 @@ def _page(
     )
 
 
-def _inline(svg: str) -> Markup:
-    """An SVG file as a part of the page: its inks follow light and dark, its ids do not clash."""
-    svg = svg[svg.index("<svg") :]
-    # Only hashed ids are referred to; equal hashes mean equal contents.
-    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg)
-    for colour, name in (
-        (figures.INK, "ink"),
-        (figures.MUTED, "muted"),
-        (figures.RULE, "rule"),
-        (figures.PAPER, "paper"),
-        *((colour, f"series-{i}") for i, colour in enumerate(figures.COLOURS[:-1])),
-    ):
-        svg = svg.replace(colour, f"var(--{name})")
-    return Markup(svg.replace("<svg ", '<svg role="img" ', 1))
+def _figures(
+    dataset: xr.Dataset, compared: list[tuple[str, xr.Dataset]], summary: Summary
+) -> tuple[dict[str, list[Figure]], list[Any]]:
+    """What the page draws, for each choice of rates; and what the slider shows, if measured."""
+    drawn = {
+        # This one is of all rates, whatever the choice.
+        name: [draw(dataset)] if name == "learning_rate" else [draw(runs) for _, runs in compared]
+        for name, draw in CHARTS.items()
+    }
+    if distribution.VARIABLE not in dataset or dataset.layer.size < 2:
+        return drawn, []
+    activation = summary["config"].get("activation", "")
+    drawn["distribution"] = [distribution.distribution(runs, activation) for _, runs in compared]
+    return drawn, [distribution.frames(runs) for _, runs in compared]
+
+
+def _unit(dataset: xr.Dataset, measures: tuple[str, ...]) -> str:
+    """What a figure's vertical axis shows, where that is one quantity."""
+    if len(measures) != 1:
+        return ""
+    attrs = dataset[measures[0]].attrs
+    unit = attrs.get("units", "1")
+    return attrs.get("long_name", measures[0]) + ("" if unit == "1" else f", in {unit}")
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -16,7 +16,8 @@ import numpy as np
 import xarray as xr
 
 from experiments.config import Study, as_json
-from experiments.measure import PERCENTILES
+from experiments.files import write_whole
+from experiments.measure import BIN_EDGES, FARTHEST, PERCENTILES
 from experiments.models import layer_names
 from experiments.train import (
     FEWEST_PAIRS,
@@ -102,6 +103,15 @@ VARIABLES = {
         f"Percentiles of each unit's inputs over the first {PERCENTILE_EXAMPLES} test examples (or "
         f"all, if fewer), median over units, {_POPULATION}.",
     ),
+    "activation_histogram": _Variable(
+        ("step", "layer", "bin"),
+        "distribution of pre-activations",
+        "1",
+        "Fraction of a layer's pre-activations in each bin, all units on the first "
+        f"{PERCENTILE_EXAMPLES} test examples (or all, if fewer) taken together, {_POPULATION}; "
+        f"what lies beyond ±{FARTHEST:g} counts with the outermost bins. The output layer's are "
+        "the class scores.",
+    ),
     "diverged_at": _Variable(
         (),
         "step of divergence",
@@ -121,6 +131,7 @@ def blank(study: Study) -> xr.Dataset:
         "step": np.arange(0, study.steps + 1, study.evaluate_every, dtype=np.int32),
         "layer": layer_names(study),
         "percentile": np.array(PERCENTILES, np.int32),
+        "bin": BIN_EDGES[:-1],
     }
     dataset = xr.Dataset(coords=coords)
     for name, variable in VARIABLES.items():
@@ -131,6 +142,7 @@ def blank(study: Study) -> xr.Dataset:
         dataset[name].attrs = {k: v for k, v in variable._asdict().items() if k != "dims"}
     dataset["step"].attrs = {"long_name": "training step", "units": "step"}
     dataset["learning_rate"].attrs = {"long_name": "learning rate"}
+    dataset["bin"].attrs = {"long_name": "lower edge of the bin"}
     dataset.attrs = {
         "name": study.name,
         "claim": study.claim,
@@ -147,10 +159,36 @@ def record(dataset: xr.Dataset, norm: str, step: int, measures: Mapping[str, np.
     Each measure has a leading axis over runs, learning rates before seeds, padding after both.
     """
     rates, seeds = dataset.sizes["learning_rate"], dataset.sizes["seed"]
+    network = dataset.indexes["norm"].get_loc(norm)
+    evaluation = dataset.indexes["step"].get_loc(step)
     for name, values in measures.items():
-        values = values[: rates * seeds].reshape(rates, seeds, *values.shape[1:])
-        at = {"norm": norm} if name == "diverged_at" else {"norm": norm, "step": step}
-        dataset[name].loc[at] = values
+        table = dataset[name].values[network]
+        at = (...,) if name == "diverged_at" else (slice(None), slice(None), evaluation)
+        table[at] = values[: rates * seeds].reshape(rates, seeds, *values.shape[1:])
+
+
+def as_arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
+    """The variables of `dataset`, by name."""
+    return {str(name): variable.values for name, variable in dataset.data_vars.items()}
+
+
+def restore(dataset: xr.Dataset, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes `arrays`, from `as_arrays` of the same study, into `dataset`.
+
+    Raises:
+        ValueError: when a variable is missing, unknown, or of another shape or type.
+    """
+    mine = as_arrays(dataset)
+    if odd := sorted(mine.keys() ^ arrays.keys()):
+        raise ValueError(f"{', '.join(odd)}: measured by only one of two programs.")
+    for name, table in mine.items():
+        saved = arrays[name]
+        if saved.shape != table.shape or saved.dtype != table.dtype:
+            raise ValueError(
+                f"{name} is {saved.dtype}{list(saved.shape)}, needed is "
+                f"{table.dtype}{list(table.shape)}."
+            )
+        table[...] = saved
 
 
 def environment() -> dict[str, Any]:
@@ -173,16 +211,14 @@ def environment() -> dict[str, Any]:
 def save(dataset: xr.Dataset, directory: Path) -> Path:
     """Writes `metrics.nc`; whoever reads finds the old file or the new one, never a part."""
     path = directory / METRICS
-    aside = path.with_suffix(".nc.part")
-    dataset.to_netcdf(aside, engine="scipy")
-    os.replace(aside, path)
+    write_whole(path, dataset.to_netcdf(engine="scipy"))
     return path
 
 
 def save_config(study: Study, directory: Path) -> None:
     """Writes `config.json`: the study as resolved, overrides included."""
     text = json.dumps(as_json(study), indent=2)
-    (directory / CONFIG).write_text(f"{text}\n", encoding="utf-8")
+    write_whole(directory / CONFIG, f"{text}\n".encode())
 
 
 def load(directory: Path) -> xr.Dataset:

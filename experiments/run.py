@@ -1,106 +1,162 @@
 """Carry out a study: train every network at every rate from every seed, and keep what was measured.
 
-Networks are trained one after the other, each with all its runs at once.
+Networks are trained one after the other, each with all its runs at once. A study that was killed
+goes on where it was, and the result is, bit for bit, what it would have been.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import json
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 import xarray as xr
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments import data, results
+from experiments import checkpoint, data, folder, interrupts, results
+from experiments.checkpoint import Checkpoint, CheckpointError, Saver
 from experiments.config import Study
-from experiments.sweep import make_mesh, make_sweep, place
-
-SECONDS_BETWEEN_LINES = 10
-
-Advance = Callable[[str, int], None]
+from experiments.interrupts import Interrupted, Stop
+from experiments.progress import Show, progress
+from experiments.sweep import Sweep, make_mesh, make_sweep, place
+from experiments.train import RunState
 
 
 def run(
-    study: Study, directory: Path, *, data_dir: Path | None, command: str, console: Console
+    study: Study,
+    directory: Path,
+    *,
+    data_dir: Path | None,
+    command: str,
+    console: Console,
+    stop: Stop = interrupts.never,
 ) -> xr.Dataset:
     """Trains and measures `study`; `directory` then holds `config.json` and `metrics.nc`.
 
+    Goes on where an earlier call for the same study was killed, and trains nothing where one has
+    finished.
+
     Args:
         study: What to train.
-        directory: Where results go; made if absent. Results that lie there are replaced.
+        directory: Where results go; it exists, and the caller holds it (`lock.hold`).
         data_dir: As in `data.load`.
         command: What a reader would type to repeat this; kept in the dataset.
         console: Where progress is shown: a bar on a terminal, a line now and then elsewhere.
+        stop: Asked after each evaluation whether to end there.
 
     Raises:
+        FolderError: when `directory` is another study's.
         DataError: when the study's data cannot be had.
-        OSError: when `directory` cannot be written to. Both before any training.
+        CheckpointError: when what was saved is not of this program.
+        SaveError: when `directory` cannot be written to.
+        Interrupted: when `stop` says so; all is saved then.
     """
+    folder.check(study, directory)
+    if folder.is_finished(directory):
+        console.print(f"{directory}: finished before.", soft_wrap=True, markup=False)
+        checkpoint.clear(directory)
+        return results.load(directory)
     images = data.load(study.data, data_dir)
-    directory.mkdir(parents=True, exist_ok=True)
-    results.save_config(study, directory)
+    folder.claim(study, directory)
     console.print(
         f"{study.name}: {len(study.norms)} networks x {len(study.learning_rates)} learning rates x "
         f"{len(study.seeds)} seeds, {study.steps} steps each, on {jax.device_count()} devices "
-        f"({jax.devices()[0].device_kind})"
+        f"({jax.devices()[0].device_kind})",
+        markup=False,
     )
-    with _progress(console, len(study.norms) * study.steps) as advance:
-        dataset = _train(study, images, advance).assign_attrs(command=command)
+    under_way = _UnderWay(study, directory, console, stop)
+    with progress(console, len(study.norms) * study.steps, under_way.done) as show:
+        under_way.finish(images, show)
+    dataset = under_way.dataset.assign_attrs(command=command)
     results.save(dataset, directory)
+    checkpoint.clear(directory)
     return dataset
 
 
-def _train(study: Study, images: data.Data, show: Advance) -> xr.Dataset:
-    dataset = results.blank(study)
-    mesh = make_mesh()
-    images = place(images, mesh)
-    for label, norm in study.norms.items():
-        sweep = make_sweep(study, norm, mesh)
-        show(label, 0)
-        states = sweep.init(images)
-        results.record(dataset, label, 0, jax.device_get(sweep.evaluate(images, states)))
-        for step in range(study.evaluate_every, study.steps + 1, study.evaluate_every):
+class _UnderWay:
+    """A study with what it has measured so far, from the last checkpoint if there is one."""
+
+    def __init__(self, study: Study, directory: Path, console: Console, stop: Stop) -> None:
+        self.study = study
+        self.dataset = results.blank(study)
+        self.done = 0
+        """Steps of all networks together."""
+        self._state: checkpoint.Arrays = {}
+        self._runs = len(study.learning_rates) * len(study.seeds)
+        self._saver, self._stop = Saver(directory), stop
+        self._say = lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False)
+        saved = checkpoint.newest(directory, self._say)
+        if saved is not None:
+            self._continue_from(saved)
+
+    def finish(self, images: data.Data, show: Show) -> None:
+        """Trains what is not yet trained."""
+        mesh = make_mesh()
+        images = place(images, mesh)
+        for i, (label, norm) in enumerate(self.study.norms.items()):
+            if self.done < (i + 1) * self.study.steps:
+                self._train(label, make_sweep(self.study, norm, mesh), images, show)
+
+    def _train(self, label: str, sweep: Sweep, images: data.Data, show: Show) -> None:
+        self._pause_if_asked()
+        show(label, self.done)
+        step = self.done % self.study.steps
+        states = self._begin(label, sweep, images) if step == 0 else self._restore(sweep, images)
+        while step < self.study.steps:
             states, window = sweep.advance(images, states)
             measures = window | sweep.evaluate(images, states)
-            results.record(dataset, label, step, jax.device_get(measures))
-            show(label, study.evaluate_every)
-        diverged_at = jax.device_get(states.diverged_at)
-        results.record(dataset, label, study.steps, {"diverged_at": diverged_at})
-    return dataset
+            step, self.done = (
+                step + self.study.evaluate_every,
+                self.done + self.study.evaluate_every,
+            )
+            self._record(label, step, jax.device_get(measures), np.asarray(states.diverged_at))
+            show(label, self.done)
+            ended = step == self.study.steps
+            if ended or self._saver.due() or self._stop():
+                self._save({} if ended else checkpoint.to_arrays(states, self._runs))
+                self._pause_if_asked()
 
+    def _begin(self, label: str, sweep: Sweep, images: data.Data) -> RunState:
+        states = sweep.init(images)
+        results.record(self.dataset, label, 0, jax.device_get(sweep.evaluate(images, states)))
+        return states
 
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[Advance]:
-    """Shows how many of `total` steps are done, each time `advance(network, steps)` is called."""
-    if not console.is_terminal:
-        yield _lines(console, total)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda network, steps: bar.update(task, description=network, advance=steps)
+    def _restore(self, sweep: Sweep, images: data.Data) -> RunState:
+        like = jax.eval_shape(sweep.init, images)
+        states = checkpoint.from_arrays(self._state, like, self._runs)
+        return jax.device_put(states, sweep.sharding)
 
+    def _record(self, label: str, step: int, measures: Any, diverged_at: np.ndarray) -> None:
+        results.record(self.dataset, label, step, measures)
+        before = self.dataset.diverged_at.sel(norm=label).values.copy()
+        results.record(self.dataset, label, step, {"diverged_at": diverged_at})
+        new = self.dataset.diverged_at.sel(norm=label).where(before < 0)
+        lost = new.to_series()
+        lost = lost[lost >= 0]
+        if lost.size:
+            rate, seed = lost.idxmin()
+            self._say(
+                f"{label}: {lost.size} of {self._runs} runs diverged since the last evaluation, "
+                f"the first at step {lost.min():.0f} (learning rate {rate:g}, seed {seed})."
+            )
 
-def _lines(console: Console, total: int) -> Advance:
-    begun = last = time.monotonic()
-    done = 0
+    def _save(self, state: checkpoint.Arrays) -> None:
+        measured = results.as_arrays(self.dataset)
+        environment = self.dataset.attrs["environment"]
+        self._saver.save(Checkpoint(self.done, state, measured, environment))
 
-    def advance(network: str, steps: int) -> None:
-        nonlocal last, done
-        done += steps
-        now = time.monotonic()
-        if done == total or (done and now - last >= SECONDS_BETWEEN_LINES):
-            left = (now - begun) / done * (total - done)
-            console.print(f"{network}: {done}/{total} steps, {left:.0f} s left")
-            last = now
+    def _pause_if_asked(self) -> None:
+        if number := self._stop():
+            raise Interrupted(number, "Saved; the same command goes on from here.")
 
-    return advance
+    def _continue_from(self, saved: Checkpoint) -> None:
+        try:
+            results.restore(self.dataset, saved.measured)
+        except ValueError as error:
+            raise CheckpointError(f"The checkpoint is another program's: {error}") from error
+        self.done, self._state = saved.done, saved.state
+        total = len(self.study.norms) * self.study.steps
+        self._say(f"Continuing at step {self.done} of {total}.")
+        then, now = json.loads(saved.environment), results.environment()
+        if changed := [key for key in now if now[key] != then.get(key)]:
+            self._say(f"Not as it began, so perhaps not to the bit: {', '.join(changed)}.")

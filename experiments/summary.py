@@ -116,6 +116,19 @@ def at_rates(dataset: xr.Dataset, rates: xr.DataArray) -> xr.Dataset:
     return dataset.sel(learning_rate=rates.fillna(dataset.learning_rate.values[0]))
 
 
+def choices(dataset: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
+    """The two comparisons, each with its intact runs `(norm, seed, ...)`; one if rates agree."""
+    best, same = best_learning_rates(dataset), same_learning_rates(dataset)
+    intact = dataset.where(dataset.diverged_at < 0)
+    rate = f"{same.values[0]:g}"
+    if best.equals(same):
+        return [(f"at rate {rate}", at_rates(intact, same))]
+    return [
+        (f"at the same rate, {rate}", at_rates(intact, same)),
+        ("at its best rate", at_rates(intact, best)),
+    ]
+
+
 def steps_to(accuracy: xr.DataArray, target: float) -> xr.DataArray:
     """First step at which `accuracy` is at least `target`; NaN is never."""
     return accuracy.step.where(accuracy >= target).min("step")

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments.config import Study
 from experiments.data import Data
-from experiments.train import Measures, RunState, make_run
+from experiments.train import Measures, Run, RunState, make_run
 from jbn import Variant
 
 
@@ -27,6 +27,8 @@ class Sweep(NamedTuple):
     advance: Callable[[Data, RunState], tuple[RunState, Measures]]
     """The state that comes in is given up (donated): the one that comes out takes its memory."""
     evaluate: Callable[[Data, RunState], Measures]
+    sharding: NamedSharding
+    """Of every array of a state."""
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
@@ -44,7 +46,11 @@ def make_sweep(study: Study, norm: Variant | None, mesh: Mesh) -> Sweep:
 
     Runs never meet: devices do not communicate, and a run's numbers do not depend on the others.
     """
-    run = make_run(study, norm)
+    return sweep_of(make_run(study, norm), study, mesh)
+
+
+def sweep_of(run: Run, study: Study, mesh: Mesh) -> Sweep:
+    """`run` at every learning rate and seed of `study`, as programs over `mesh`."""
     over_runs = _over_runs(mesh.devices.flat[0].platform)
 
     def sharded(function: Callable[..., Any], inputs: Any) -> Callable[..., Any]:
@@ -54,7 +60,8 @@ def make_sweep(study: Study, norm: Variant | None, mesh: Mesh) -> Sweep:
         )
 
     # Said of every result: JAX would call a single device's by another name, and compile again.
-    jit = partial(jax.jit, out_shardings=NamedSharding(mesh, P("runs")))
+    sharding = NamedSharding(mesh, P("runs"))
+    jit = partial(jax.jit, out_shardings=sharding)
 
     @jit
     def init(data: Data) -> RunState:
@@ -69,7 +76,7 @@ def make_sweep(study: Study, norm: Variant | None, mesh: Mesh) -> Sweep:
     def evaluate(data: Data, states: RunState) -> Measures:
         return sharded(lambda d, s: over_runs(partial(run.evaluate, d))(s), P("runs"))(data, states)
 
-    return Sweep(init, advance, evaluate)
+    return Sweep(init, advance, evaluate, sharding)
 
 
 def _runs(study: Study, devices: int) -> tuple[np.ndarray, np.ndarray]:

@@ -111,12 +111,12 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         finish(lambda: memory.measure(width=width, batch=batch, layers=layers), out)
 
     def train(
-        steps: Count = 500, runs: Count = 8, rounds: Count = 5, out: Path | None = None
+        steps: Count = 1000, runs: Count = 8, rounds: Count = 5, out: Path | None = None
     ) -> None:
         """Time whole training: this project's runner, a Flax loop and a PyTorch loop.
 
         Args:
-            steps: Steps of each run in each round; counted in hundreds.
+            steps: Steps of each run in each round; counted in thousands.
             runs: Runs that the runner trains at once.
             rounds: In each round every contender trains once, in random order.
             out: Folder for train.csv and train.md; without it nothing is written.

@@ -1,8 +1,9 @@
 """How fast whole experiments go: steps times runs per second, each contender as it is used.
 
 This project's runner trains all runs at once, on every core, and measures as it goes. The loops
-that it stands beside train one run after the other, and measure nothing. Each contender lives in a
-process of its own, since how XLA divides the cores is settled once per process; the others wait.
+that it stands beside train one run after the other. All know how good they are on the test set, as
+often as each other. Each contender lives in a process of its own, since how XLA divides the cores
+is settled once per process; the others wait.
 """
 
 # The rivals need not be here.
@@ -27,11 +28,11 @@ from experiments.bench.measure import compare, measure_rounds
 from experiments.bench.output import Report, absences, progress, spread
 from experiments.data import Data
 from experiments.devices import use_all_cores
+from experiments.train import Run, RunState
 
-WINDOW = 100  # steps between the runner's evaluations
 LEARNING_RATE = 0.1
 RUNNER, FLAX, TORCH = "jbn's runner", "Flax loop", "PyTorch loop"
-BLIND, SINGLE = f"{RUNNER}, no evaluations", f"{TORCH}, one thread"
+BARE, SINGLE = f"{RUNNER}, measuring nothing", f"{TORCH}, one thread"
 
 
 class Work(NamedTuple):
@@ -43,6 +44,8 @@ class Work(NamedTuple):
     widths: tuple[int, ...] = (100, 100, 100)
     examples: int = 60_000
     test_examples: int = 10_000
+    evaluate_every: int = 1000
+    """An epoch, as loops usually do."""
 
 
 Trainer = Callable[[], float]
@@ -51,7 +54,8 @@ Trainer = Callable[[], float]
 
 def measure(*, steps: int, runs: int, rounds: int, work: Work | None = None) -> Report:
     """Trains for `rounds` rounds with each contender that is here."""
-    work = work or Work(max(WINDOW, steps - steps % WINDOW), runs)
+    every: int = Work._field_defaults["evaluate_every"]
+    work = work or Work(max(every, steps - steps % every), runs)
     torch = find_spec("torch") is not None
     contenders = {name: who for name, who in CONTENDERS.items() if torch or TORCH not in name}
     absent = {} if torch else {TORCH: "No module named 'torch'"}
@@ -119,17 +123,18 @@ def _trainer(make: Callable[[Work], Trainer], work: Work) -> Trainer:
 
 def runner(work: Work) -> Trainer:
     """`python -m experiments run`, without its files: all runs at once, measurements on."""
-    return _runner(work, evaluate=True)
+    return _runner(work, bare=False)
 
 
-def blind_runner(work: Work) -> Trainer:
-    """The same, but for the evaluations between windows of steps."""
-    return _runner(work, evaluate=False)
+def bare_runner(work: Work) -> Trainer:
+    """The same, but that it looks at nothing but the loss."""
+    return _runner(work, bare=True)
 
 
-def _runner(work: Work, *, evaluate: bool) -> Trainer:
+def _runner(work: Work, *, bare: bool) -> Trainer:
     from experiments.config import Study
-    from experiments.sweep import make_mesh, make_sweep, place
+    from experiments.sweep import make_mesh, place, sweep_of
+    from experiments.train import make_run
     from jbn import Standard
 
     study = Study(
@@ -144,11 +149,12 @@ def _runner(work: Work, *, evaluate: bool) -> Trainer:
         seeds=tuple(range(work.runs)),
         batch_size=work.batch_size,
         steps=work.steps,
-        evaluate_every=WINDOW,
+        evaluate_every=work.evaluate_every,
     )
     mesh = make_mesh()
     images = place(_data(work), mesh)
-    sweep = make_sweep(study, Standard(), mesh)
+    run = make_run(study, Standard())
+    sweep = sweep_of(_without_measures(run, study.evaluate_every) if bare else run, study, mesh)
     states = sweep.init(images)
 
     def train() -> float:
@@ -156,11 +162,22 @@ def _runner(work: Work, *, evaluate: bool) -> Trainer:
         measures = {}
         for _ in range(study.steps // study.evaluate_every):
             states, window = sweep.advance(images, states)
-            evaluated = sweep.evaluate(images, states) if evaluate else {}
-            measures = jax.device_get(window | evaluated)
+            measures = jax.device_get(window | sweep.evaluate(images, states))
         return float(np.max(measures["train_loss"]))
 
     return train
+
+
+def _without_measures(run: Run, steps: int) -> Run:
+    def advance(data: Data, state: RunState) -> tuple[RunState, dict[str, jax.Array]]:
+        def one_step(_: Any, carry: tuple[RunState, jax.Array]) -> tuple[RunState, jax.Array]:
+            state, taken = run.step(data, carry[0])
+            return state, taken.loss
+
+        state, loss = jax.lax.fori_loop(0, steps, one_step, (state, jax.numpy.float32(0)))
+        return state, {"train_loss": loss}
+
+    return run._replace(advance=advance, evaluate=lambda data, state: {})
 
 
 def flax_loop(work: Work) -> Trainer:
@@ -171,9 +188,9 @@ def flax_loop(work: Work) -> Trainer:
 
     class Model(nn.Module):
         @nn.compact
-        def __call__(self, x: jax.Array) -> jax.Array:
+        def __call__(self, x: jax.Array, train: bool) -> jax.Array:
             for width in work.widths:
-                x = nn.BatchNorm(use_running_average=False)(nn.Dense(width)(x))
+                x = nn.BatchNorm(use_running_average=not train)(nn.Dense(width)(x))
                 x = nn.sigmoid(x)
             return nn.Dense(10)(x)
 
@@ -184,16 +201,23 @@ def flax_loop(work: Work) -> Trainer:
     def step(state: State, images: jax.Array, labels: jax.Array) -> tuple[State, jax.Array]:
         def loss_of(params: Any) -> tuple[jax.Array, Any]:
             variables = {"params": params, "batch_stats": state.batch_stats}
-            scores, updated = state.apply_fn(variables, images, mutable=["batch_stats"])
+            scores, updated = state.apply_fn(variables, images, True, mutable=["batch_stats"])
             losses = optax.softmax_cross_entropy_with_integer_labels(scores, labels)
             return losses.mean(), updated["batch_stats"]
 
         (loss, batch_stats), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         return state.apply_gradients(grads=gradient, batch_stats=batch_stats), loss
 
+    @jax.jit
+    def accuracy(state: State, images: jax.Array, labels: jax.Array) -> jax.Array:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        scores = state.apply_fn(variables, images, False)
+        return jax.numpy.mean(jax.numpy.argmax(scores, axis=1) == labels)
+
     data = _data(work)
-    images, model = _scaled(data), Model()
-    variables = model.init(jax.random.key(0), images[:1])
+    images, test_images = _scaled(data.train_images), _scaled(data.test_images)
+    model = Model()
+    variables = model.init(jax.random.key(0), images[:1], True)
     state = State.create(
         apply_fn=model.apply,
         params=variables["params"],
@@ -205,9 +229,11 @@ def flax_loop(work: Work) -> Trainer:
     def train() -> float:
         nonlocal state
         loss = jax.numpy.zeros(())
-        for _ in range(work.steps):
+        for i in range(1, work.steps + 1):
             rows = next(batches)
             state, loss = step(state, images[rows], data.train_labels[rows])
+            if i % work.evaluate_every == 0:
+                float(accuracy(state, test_images, data.test_labels))
         return float(loss)
 
     return train
@@ -220,8 +246,14 @@ def torch_loop(work: Work) -> Trainer:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = _data(work)
-    images = torch.from_numpy(_scaled(data)).to(device)
-    labels = torch.from_numpy(data.train_labels.astype(np.int64)).to(device)
+    images, test_images = (
+        torch.from_numpy(_scaled(split)).to(device)
+        for split in (data.train_images, data.test_images)
+    )
+    labels, test_labels = (
+        torch.from_numpy(split.astype(np.int64)).to(device)
+        for split in (data.train_labels, data.test_labels)
+    )
     sizes = (images.shape[1], *work.widths)
     hidden = [
         layer
@@ -232,14 +264,23 @@ def torch_loop(work: Work) -> Trainer:
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     batches = _batches(work)
 
+    def accuracy() -> float:
+        model.eval()
+        with torch.no_grad():
+            right = model(test_images).argmax(1) == test_labels
+        model.train()
+        return right.float().mean().item()
+
     def train() -> float:
         loss = torch.zeros(())
-        for _ in range(work.steps):
+        for i in range(1, work.steps + 1):
             rows = torch.from_numpy(next(batches)).to(device)
             loss = nn.functional.cross_entropy(model(images[rows]), labels[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            if i % work.evaluate_every == 0:
+                accuracy()
         return loss.item()
 
     return train
@@ -267,8 +308,8 @@ def _data(work: Work) -> Data:
     return Data(images(n), labels(n), images(m), labels(m), brightest=255.0)
 
 
-def _scaled(data: Data) -> np.ndarray:
-    return data.train_images.astype(np.float32) / data.brightest
+def _scaled(images: np.ndarray) -> np.ndarray:
+    return images.astype(np.float32) / 255.0
 
 
 def _batches(work: Work) -> Iterator[np.ndarray]:
@@ -283,7 +324,7 @@ def _batches(work: Work) -> Iterator[np.ndarray]:
 # Who trains, and whether all runs at once, on devices that are one core each.
 CONTENDERS: dict[str, tuple[Callable[[Work], Trainer], bool]] = {
     RUNNER: (runner, True),
-    BLIND: (blind_runner, True),
+    BARE: (bare_runner, True),
     FLAX: (flax_loop, False),
     TORCH: (torch_loop, False),
     SINGLE: (torch_loop_on_one_thread, False),
@@ -298,10 +339,11 @@ def _heading(work: Work) -> str:
 def _notes(work: Work, absent: dict[str, str]) -> list[str]:
     return [
         f"{RUNNER}: {work.runs} runs at once over one XLA device per core, each on one thread; all "
-        f"its measurements, an evaluation on {work.test_examples} examples every {WINDOW} steps "
-        "included. Without them it still measures gradients and updates.",
+        "its measurements included.",
         f"{FLAX}: one run, a Python loop over a jitted and donated step, batches from numpy. "
-        f"{TORCH}: one run, eager. With all threads unless said, and measuring nothing.",
+        f"{TORCH}: one run, eager. With all threads unless said.",
+        f"All but those said to measure nothing evaluate on {work.test_examples} test examples "
+        f"every {work.evaluate_every} steps.",
         f"Each took {work.steps} steps per run in each round, in random order, in a process of its "
         f"own. Times faster: seconds per step and run of the {FLAX} by the row's, per round; "
         "median and quartiles.",

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import xarray as xr
 
+from experiments.measure import BIN_EDGES, BINS
+
 STEP = ("norm", "learning_rate", "seed", "step")
 LAYERED = ("gradient_norm", "gradient_norm_cv", "gradient_noise", "update_ratio")
 UNITS = {"test_accuracy": "1", "test_loss": "nats", "train_loss": "nats"}
@@ -16,7 +18,8 @@ def study(
     """A dataset with this test accuracy `(norm, learning_rate, seed, step)`.
 
     A run is taken to have diverged at the first step whose accuracy is NaN. Gradient quantities are
-    `(1 + layer)` times one, two, ... in the order of `LAYERED`, times `1 + norm`.
+    `(1 + layer)` times one, two, ... in the order of `LAYERED`, times `1 + norm`. The distribution
+    of pre-activations is one bin: the one of number `norm + layer + evaluation`, counted around.
     """
     accuracy = np.asarray(accuracy, dtype=np.float32)
     steps = np.arange(accuracy.shape[-1]) * every
@@ -34,7 +37,14 @@ def study(
     }
     for i, name in enumerate(LAYERED):
         variables[name] = (1 + i) * by_norm[..., None] * (1 + np.arange(layers))
-    last = {"activation_percentile": ("percentile",)} | dict.fromkeys(LAYERED, ("layer",))
+    bins = np.add.outer(np.arange(len(norms)), np.add.outer(range(len(steps)), range(layers)))
+    one_hot = np.eye(BINS)[bins % BINS][:, None, None]
+    variables["activation_histogram"] = alive[..., None, None] * one_hot
+    last = {
+        "activation_percentile": ("percentile",),
+        "activation_histogram": ("layer", "bin"),
+        **dict.fromkeys(LAYERED, ("layer",)),
+    }
     dataset = xr.Dataset(
         {k: ((*STEP, *last.get(k, ())), v.astype(np.float32)) for k, v in variables.items()},
         coords={
@@ -44,13 +54,20 @@ def study(
             "step": steps,
             "layer": names,
             "percentile": [15, 50, 85],
+            "bin": BIN_EDGES[:-1],
         },
         attrs={
             "name": "synthetic",
             "claim": "Batch norm trains faster & <better>.",
             "data": "digits",
             "command": "python -m experiments run configs/synthetic.py --out results/synthetic",
-            "config": json.dumps({"widths": widths or [100] * (layers - 1), "batch_size": 60}),
+            "config": json.dumps(
+                {
+                    "widths": widths or [100] * (layers - 1),
+                    "batch_size": 60,
+                    "activation": "sigmoid",
+                }
+            ),
             "environment": json.dumps({"versions": {"jax": "0.10.2"}, "device": "cpu"}),
         },
     )

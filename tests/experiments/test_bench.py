@@ -253,7 +253,15 @@ def test_memory_counts_arrays_per_layer(only):
     assert float(table.loc["jbn", "Dense without bias"]) == round(held["jbn", False], 2)
 
 
-WORK = train.Work(steps=100, runs=2, batch_size=8, widths=(4,), examples=64, test_examples=32)
+WORK = train.Work(
+    steps=100,
+    runs=2,
+    batch_size=8,
+    widths=(4,),
+    examples=64,
+    test_examples=32,
+    evaluate_every=50,
+)
 
 
 @pytest.mark.parametrize("name", [train.RUNNER, train.FLAX])

@@ -4,7 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.measure import cosine, gradient_noise, kernel_norms, typical_percentiles
+from experiments.measure import (
+    BIN_EDGES,
+    cosine,
+    gradient_noise,
+    histogram,
+    kernel_norms,
+    typical_percentiles,
+)
 
 
 def tree(seed: int, lead: tuple[int, ...] = ()):
@@ -66,3 +73,17 @@ def test_percentiles_of_zeros_infinities_and_ties():
     assert abs(low) < 1e-30
     assert abs(middle) < 1e-30
     assert high == 2
+
+
+def test_a_histogram_takes_all_units_together():
+    x = np.random.default_rng(0).normal(size=(200, 7)) * np.array([0.01, 0.1, 1, 2, 4, 6, 1])
+    counts, _ = np.histogram(x, BIN_EDGES)
+    assert counts.sum() == x.size
+    # A value on an edge may be rounded to either side of it.
+    np.testing.assert_allclose(histogram(jnp.array(x, jnp.float32)), counts / x.size, atol=2 / 1400)
+
+
+def test_what_lies_beyond_counts_with_the_outermost_bins():
+    x = jnp.array([[-jnp.inf, -1e30, -25.0, 0.01, 21.0, jnp.inf]])
+    fractions = histogram(x)
+    np.testing.assert_allclose(fractions[jnp.array([0, 16, -1])], [3 / 6, 1 / 6, 2 / 6], rtol=1e-6)

@@ -7,6 +7,7 @@ import xarray as xr
 from rich.console import Console
 
 from experiments import results
+from experiments.measure import BINS
 from experiments.run import run
 from jbn import Standard
 
@@ -34,6 +35,7 @@ def test_the_dataset_has_the_dimensions_of_the_study(measured):
         "step": 3,
         "layer": 3,
         "percentile": 3,
+        "bin": BINS,
     }
     assert dataset.norm.values.tolist() == ["no norm", "batch norm"]
     assert dataset.learning_rate.values.tolist() == [0.1, 1.0, 3.0]
@@ -99,19 +101,15 @@ def test_a_diverged_run_is_marked_and_blank_from_there(small, tmp_path):
     assert np.isfinite(calm.test_accuracy).all()
 
 
-def test_a_failed_save_leaves_the_results_of_before(measured, tmp_path, monkeypatch):
-    dataset, *_ = measured
-    results.save(dataset, tmp_path)
-    before = (tmp_path / "metrics.nc").read_bytes()
-
-    def half(self, path, **_):
-        path.write_bytes(b"CDF")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(xr.Dataset, "to_netcdf", half)
-    with pytest.raises(OSError, match="disk full"):
-        results.save(dataset, tmp_path)
-    assert (tmp_path / "metrics.nc").read_bytes() == before
+def test_divergence_is_told_with_its_first_step(small, tmp_path):
+    study = small(norms={"no norm": None}, activation="relu", learning_rates=(0.1, 1e25))
+    dataset, said = carry_out(study, tmp_path)
+    first = dataset.diverged_at.sel(learning_rate=1e25).min().item()
+    assert (
+        f"no norm: 2 of 4 runs diverged since the last evaluation, the first at step {first} "
+        "(learning rate 1e+25, seed" in said
+    )
+    assert said.count("diverged") == 1
 
 
 def test_one_line_opens_it_in_xarray_and_pandas(measured):

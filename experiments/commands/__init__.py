@@ -1,0 +1,22 @@
+"""The commands of `python -m experiments`, one per file, and how all of them end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+PROGRAM = "python -m experiments"
+
+FAILED = 1
+BAD_INPUT = 2
+
+
+@contextmanager
+def ending(status: int, *errors: type[Exception]) -> Iterator[None]:
+    """These errors end the program with `status`, after one line and no traceback."""
+    try:
+        yield
+    except errors as error:
+        line = " ".join(str(error).split())
+        Console(stderr=True, markup=False, highlight=False).print(line, soft_wrap=True)
+        raise SystemExit(status) from error

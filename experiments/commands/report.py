@@ -1,0 +1,54 @@
+"""`report DIR [DIR ...]`: what finished studies show, one by one or side by side."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from experiments.commands import BAD_INPUT, PROGRAM, ending
+
+
+def main(arguments: list[str]) -> None:
+    """Carries out the command that `arguments` give."""
+
+    def report(
+        directories: Annotated[
+            tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR [DIR ...]")
+        ],
+        out: Path = Path("comparison.html"),
+    ):
+        """Write the report of a finished study again, or one page that compares several.
+
+        Args:
+            directories: The folder that `run` wrote to; several for a comparison.
+            out: The page of a comparison.
+        """
+        with ending(BAD_INPUT, ValueError, OSError):
+            if len(directories) == 1:
+                return write_up(directories[0], Console())
+            from experiments.comparison import write_comparison
+
+            page = write_comparison(directories, out)
+            print_path("Comparison", page, Console())
+
+    tyro.cli(report, prog=f"{PROGRAM} report", args=arguments)
+
+
+def write_up(directory: Path, console: Console, *, if_missing: bool = False) -> None:
+    """Writes the report of the study in `directory`, and prints its table.
+
+    With `if_missing` a report that is there stays, and there is no table.
+    """
+    page, summary = directory / "report.html", directory / "summary.json"
+    if not (if_missing and page.is_file() and summary.is_file()):
+        from experiments.report import print_table, write_report
+
+        page = write_report(directory)
+        print_table(json.loads(summary.read_text(encoding="utf-8")), console)
+    print_path("Report", page, console)
+
+
+def print_path(label: str, page: Path, console: Console) -> None:
+    console.print(f"{label}: {page}", soft_wrap=True, highlight=False, markup=False)

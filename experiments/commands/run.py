@@ -1,0 +1,127 @@
+"""`run CONFIG --out DIR`: train, measure and report, from the start or from where it was left."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import pooch
+import tyro
+from rich.console import Console
+
+from experiments.commands import BAD_INPUT, FAILED, PROGRAM, ending
+from experiments.commands.report import write_up
+from experiments.devices import keep_compiled
+from experiments.interrupts import Interrupted, Stop, listening
+
+if TYPE_CHECKING:
+    from experiments.config import Study
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """Train what a config file describes, measure, and write a report.
+
+    A study that was stopped goes on where it was; one that has finished is left as it is. Every
+    field of the study can be overridden by its name. CONFIG comes first, since its values are the
+    defaults: `run CONFIG --help` explains the fields and shows them.
+    """
+
+    config: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
+    """A Python file that defines `study = Study(...)`."""
+    out: Path
+    """Folder for the results; made if absent."""
+    data_dir: Path | None = None
+    """Folder with MNIST's four files. Otherwise JBN_DATA_DIR is asked, then they are downloaded."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Say what would be done, how long it takes and how much memory, and write nothing. Compiles
+    each network and trains it a little, to know."""
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Say nothing but errors."""
+
+
+def main(arguments: list[str]) -> None:
+    """Carries out the command that `arguments` give."""
+    with listening() as stop:
+        _main(arguments, stop)
+
+
+def _main(arguments: list[str], stop: Stop) -> None:
+    from experiments.config import Study, load_study
+
+    @dataclass(kw_only=True)
+    class Run(_Run):
+        study: Annotated[Study, tyro.conf.arg(name="")]
+
+    Run.__doc__ = _Run.__doc__
+    parse = partial(tyro.cli, prog=f"{PROGRAM} run", args=arguments)
+    with ending(BAD_INPUT, ValueError):
+        if arguments and not arguments[0].startswith("-"):
+            study = load_study(Path(arguments[0]))
+            chosen = parse(Run, default=Run(config=tyro.MISSING, out=tyro.MISSING, study=study))
+            study = chosen.study
+        else:
+            chosen = parse(_Run)
+            study = load_study(chosen.config)
+    keep_compiled(pooch.os_cache("jbn") / "compiled")
+    console = Console(quiet=chosen.quiet)
+    if chosen.dry_run:
+        _plan(study, chosen, console)
+    else:
+        command = f"{PROGRAM} run {shlex.join(arguments)}"
+        _carry_out(study, chosen, command=command, console=console, stop=stop)
+
+
+def _plan(study: "Study", chosen: _Run, console: Console) -> None:
+    from experiments.data import DataError
+    from experiments.folder import FolderError, check
+    from experiments.plan import print_plan
+
+    with ending(BAD_INPUT, DataError, FolderError, OSError):
+        check(study, chosen.out)
+        print_plan(study, chosen.data_dir, console)
+
+
+def _carry_out(study: "Study", chosen: _Run, *, command: str, console: Console, stop: Stop) -> None:
+    from experiments import folder, lock
+    from experiments.run import run
+
+    with _failures():
+        with lock.hold(chosen.out) as dead:
+            if dead:
+                console.print(f"{dead} held this folder and died.", markup=False, highlight=False)
+            finished = folder.is_finished(chosen.out)
+            run(
+                study,
+                chosen.out,
+                data_dir=chosen.data_dir,
+                command=command,
+                console=console,
+                stop=stop,
+            )
+            # Who died may have been writing the report.
+            write_up(chosen.out, console, if_missing=finished and not dead)
+        if number := stop():
+            raise Interrupted(number, f"{chosen.out}: finished.")
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    from experiments.checkpoint import CheckpointError
+    from experiments.data import DataError
+    from experiments.files import SaveError
+    from experiments.folder import FolderError
+    from experiments.lock import LockedError
+
+    try:
+        with ExitStack() as stack:
+            # A SaveError is an OSError, one that comes after training has begun.
+            stack.enter_context(ending(BAD_INPUT, DataError, FolderError, LockedError, OSError))
+            stack.enter_context(ending(FAILED, SaveError, CheckpointError))
+            yield
+    except Interrupted as interrupted:
+        with ending(interrupted.exit_status, Interrupted):
+            raise

@@ -1,0 +1,213 @@
+"""The runner in processes of its own that can be killed, and that start with all imports done.
+
+A fork server imports once, and JAX's compilation cache compiles once: what is left is a second.
+The report is not drawn.
+"""
+
+import dataclasses
+import errno
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.config import Study
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    [
+        "experiments.run",
+        "experiments.summary",
+        "sklearn.datasets",
+        "sklearn.model_selection",
+        "xarray.backends.scipy_",
+    ]
+)
+
+# Two networks alike: twice the checkpoints' cases for one compilation.
+STUDY = Study(
+    name="short",
+    claim="none",
+    data="digits",
+    norms={"one": None, "two": None},
+    widths=(4,),
+    activation="relu",
+    optimizer="momentum",
+    learning_rates=(0.1, 1.0, 1e25),
+    seeds=(0,),
+    batch_size=8,
+    steps=40,
+    evaluate_every=2,
+)
+
+
+@dataclasses.dataclass
+class Started:
+    """A process at work on a study."""
+
+    process: Any
+    log: Path
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(self.process.pid, number)
+
+    def end(self) -> int:
+        """Waits, and returns the exit status; minus the signal that killed it."""
+        self.process.join(timeout=120)
+        assert not self.process.is_alive()
+        return self.process.exitcode
+
+    def wait_until_it_says(self, text: str) -> None:
+        deadline = time.monotonic() + 60
+        while text not in self.said:
+            assert time.monotonic() < deadline, self.said
+            assert self.process.is_alive(), self.said
+            time.sleep(0.01)
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+
+class Workshop:
+    """Starts processes that share a compilation cache, in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started = 0
+
+    def start(
+        self,
+        out: Path,
+        *arguments: str,
+        prepare: Callable[..., None] | None = None,
+        prepared_with: tuple[Any, ...] = (),
+    ) -> Started:
+        """`python -m experiments run` of STUDY into `out`, after `prepare(*prepared_with)`."""
+        self._started += 1
+        log = self._folder / f"{self._started}.log"
+        command = ["run", str(Path(__file__).parent / "short_study.py"), "--out", str(out)]
+        log.touch()
+        process = _CONTEXT.Process(
+            target=_work,
+            args=([*command, *arguments], log, self._folder / "cache", prepare, prepared_with),
+        )
+        process.start()
+        return Started(process, log)
+
+    def carry_out(self, out: Path, *arguments: str, **prepared: Any) -> tuple[int, str]:
+        """Exit status, and what was said."""
+        started = self.start(out, *arguments, **prepared)
+        return started.end(), started.said
+
+
+def die_at(call: int, moment: str) -> None:
+    """Kills this process while it writes its `call`-th file.
+
+    `moment` is "half" (half of the file is there), "whole" (before it gets its name), "named"
+    (before the folder is flushed) or "swept" (when the first other file is removed after it).
+    """
+    replace, fsync, unlink = os.replace, os.fsync, Path.unlink
+    calls = 0
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def dying_replace(aside: Any, path: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call and moment == "half":
+            os.truncate(aside, os.path.getsize(aside) // 2)
+        if calls == call and moment in ("half", "whole"):
+            die()
+        replace(aside, path)
+
+    def dying_fsync(file: int) -> None:
+        if calls == call and moment == "named":
+            die()
+        fsync(file)
+
+    def dying_unlink(path: Path, missing_ok: bool = False) -> None:
+        if calls >= call and moment == "swept":
+            die()
+        unlink(path, missing_ok=missing_ok)
+
+    os.replace, os.fsync, Path.unlink = dying_replace, dying_fsync, dying_unlink
+
+
+def full_disk_at(call: int) -> None:
+    """The `call`-th flush of this process finds the disk full."""
+    fsync = os.fsync
+    calls = 0
+
+    def failing_fsync(file: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(file)
+
+    os.fsync = failing_fsync
+
+
+def wait_for_ever() -> None:
+    """The first measurement is never recorded."""
+    from experiments import results
+
+    def wait(*_: Any) -> None:
+        print("waiting")
+        threading.Event().wait()
+
+    results.record = wait
+
+
+def on_devices(count: int) -> None:
+    """The CPU is `count` devices."""
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+
+
+def _report() -> types.ModuleType:
+    """Stands in for `experiments.report`: the numbers, and no drawings."""
+    from experiments import results
+    from experiments.summary import summarize
+
+    def write_report(directory: Path) -> Path:
+        summary = json.dumps(summarize(results.load(directory)))
+        (directory / "summary.json").write_text(summary)
+        (directory / "report.html").write_text("")
+        return directory / "report.html"
+
+    module: Any = types.ModuleType("experiments.report")
+    module.write_report, module.print_table = write_report, lambda *_: None
+    return module
+
+
+def _work(
+    command: list[str],
+    log: Path,
+    cache: Path,
+    prepare: Callable[..., None] | None,
+    prepared_with: tuple[Any, ...],
+) -> None:
+    import jax
+
+    from experiments import checkpoint
+    from experiments.__main__ import main
+
+    sys.stdout = sys.stderr = log.open("w", buffering=1)
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    checkpoint.TRAINING_PER_SAVE = 0  # at every evaluation
+    sys.modules["experiments.report"] = _report()
+    if prepare:
+        prepare(*prepared_with)
+    main(command)

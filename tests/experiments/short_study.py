@@ -1,0 +1,5 @@
+"""The study of `forked`, as a config file."""
+
+from forked import STUDY
+
+study = STUDY

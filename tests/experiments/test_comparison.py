@@ -1,0 +1,68 @@
+"""Studies side by side: every network once, under its study's name, with its study's numbers."""
+
+import numpy as np
+import pytest
+from synthetic import learning, study
+
+from experiments.comparison import accuracy, comparison_table, write_comparison
+
+
+def folder(path, dataset):
+    path.mkdir(parents=True)
+    dataset.to_netcdf(path / "metrics.nc", engine="scipy")
+    return path
+
+
+@pytest.fixture
+def studies(tmp_path):
+    small = study(np.array([[learning(0.8, 9, seeds=3)]]), norms=["plain"], rates=[0.5], every=50)
+    pair = study(np.array([[learning(0.9, 6)] * 2, [learning(0.97, 20)] * 2]))
+    return [folder(tmp_path / "one", pair), folder(tmp_path / "two", small)]
+
+
+def test_a_page_of_two_studies(studies, tmp_path):
+    page = write_comparison(studies, tmp_path / "comparison.html").read_text(encoding="utf-8")
+    for text in ("2 studies compared", "plain", "batch norm", "(3 seeds)", "(5 seeds)"):
+        assert text in page
+    assert "default-src 'none'" in page
+
+
+def test_a_row_for_each_network_of_each_study():
+    small = study(np.array([[learning(0.8, 9, spread=0)]]), norms=["plain"], rates=[0.5])
+    pair = study(np.array([[learning(0.9, 6, spread=0)] * 2, [learning(0.97, 20, spread=0)] * 2]))
+    header, rows = comparison_table({"b": pair, "a": small})
+    assert header[:4] == ["study", "network", "best learning rate", "final test accuracy (%)"]
+    assert [row[:3] for row in rows] == [
+        ["b", "none", "0.1"],
+        ["b", "batch norm", "0.1"],
+        ["a", "plain", "0.5"],
+    ]
+    assert rows[2][3].startswith("80.0 ")
+
+
+def test_curves_of_different_lengths_share_an_axis():
+    short, long = (study(np.array([[learning(0.9, 6)]]), norms=["n"], rates=[1.0], every=e)
+                   for e in (10, 50))  # fmt: skip
+    figure = accuracy({"long": long, "short": short})
+    named = [t for t in figure.data if t.showlegend]
+    assert [t.name for t in named] == ["long: n", "short: n"]
+    assert len({t.line.color for t in named}) == 2
+    assert figure.layout.xaxis.range[1] > 2000
+
+
+def test_names_that_clash_become_paths(tmp_path):
+    dataset = study(np.array([[learning(0.9, 6)]]), norms=["n"], rates=[1.0])
+    folders = [folder(tmp_path / name / "digits", dataset) for name in ("x", "y")]
+    page = write_comparison(folders, tmp_path / "c.html").read_text(encoding="utf-8")
+    assert all(f"<dt>{one}</dt>" in page for one in folders)
+
+
+@pytest.mark.parametrize("twice", [1, 2])
+def test_one_study_is_not_compared_with_itself(studies, tmp_path, twice):
+    with pytest.raises(ValueError, match="at least two different folders, got .*one"):
+        write_comparison(studies[:1] * twice, tmp_path / "comparison.html")
+
+
+def test_a_folder_without_a_study_is_named(studies, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        write_comparison([*studies, tmp_path / "nowhere"], tmp_path / "comparison.html")
