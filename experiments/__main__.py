@@ -68,6 +68,6 @@ def _bench(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["bench"]:
-        keep_freed_memory()
+    if sys.argv[1:2] in (["run"], ["bench"]):
+        keep_freed_memory(one_arena=sys.argv[1] == "bench" and sys.argv[2:3] != ["train"])
     main()

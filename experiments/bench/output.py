@@ -13,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from experiments.devices import MALLOC, cores
+from experiments.devices import MALLOC, ONE_ARENA, cores
 
 PACKAGES = (
     "jbn", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch", "optax", "numpy"
@@ -103,7 +103,8 @@ def _conditions(command: str) -> list[str]:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    settings = {name: os.environ[name] for name in (*MALLOC, "XLA_FLAGS") if name in os.environ}
+    chosen = (*ONE_ARENA, *MALLOC, "XLA_FLAGS")
+    settings = {name: os.environ[name] for name in chosen if name in os.environ}
     return [
         f"Command: `{command}`",
         f"Date: {datetime.datetime.now(datetime.UTC).date()}",

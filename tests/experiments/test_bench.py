@@ -363,7 +363,17 @@ def test_the_program_is_started_anew_once(monkeypatch):
     monkeypatch.setattr(devices.os, "execv", lambda *command: started.append(command))
     monkeypatch.setattr(devices.os, "environ", {"MALLOC_ARENA_MAX": "3"})
     monkeypatch.setattr(devices.sys, "orig_argv", ["python", "-m", "experiments", "bench"])
-    devices.keep_freed_memory()
-    devices.keep_freed_memory()
+    devices.keep_freed_memory(one_arena=True)
+    devices.keep_freed_memory(one_arena=True)
     assert started == [(sys.executable, [sys.executable, "-m", "experiments", "bench"])]
     assert os.environ == devices.MALLOC | {"MALLOC_ARENA_MAX": "3"}
+
+
+def test_small_arrays_on_several_devices_have_an_arena_each(monkeypatch):
+    monkeypatch.setattr(devices.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(devices.os, "execv", lambda *_: None)
+    monkeypatch.setattr(devices.os, "environ", {})
+    devices.keep_freed_memory(one_arena=False)
+    assert os.environ == devices.MALLOC
+    devices.keep_freed_memory(one_arena=True)
+    assert os.environ == devices.MALLOC | {"MALLOC_ARENA_MAX": "1"}
