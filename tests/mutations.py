@@ -118,8 +118,8 @@ MUTATIONS = {
     ),
     "retrace when momentum changes": (
         "jbn/_batch_norm.py",
-        'static_argnames=("variant", "axis_name")',
-        'static_argnames=("variant", "axis_name", "weights")',
+        'static_argnames="axis_name"',
+        'static_argnames=("axis_name", "weights")',
     ),
 }
 

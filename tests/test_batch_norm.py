@@ -55,6 +55,13 @@ def test_a_large_mean_costs_no_digits(key):
     assert np.max(np.abs(np.asarray(y) - reference.batch_norm(x, *affine, x).y)) < 1e-5
 
 
+def test_epsilon_is_in_the_units_of_the_data(key):
+    x, affine, cotangent = draw(key, (30, 4), std=1e15)  # measured in smaller units inside
+    y, _, (dx, _) = value_and_gradients(x, affine, cotangent, epsilon=0.5)
+    ref = reference.batch_norm(x, *affine, cotangent, epsilon=0.5)
+    reference.assert_matches(ref, y=y, dx=dx)
+
+
 @pytest.mark.parametrize("kind", ["row", "element"])
 @pytest.mark.parametrize("shape", [(12, 5), (512, 130), (6, 5, 4, 3), (9, 1)])
 def test_masks(key, shape, kind):
