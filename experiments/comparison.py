@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.captions import Caption
+from experiments.files import write_whole
 from experiments.pages import render
 from experiments.panels import Figure, curves, line, panels
 from experiments.report import Rows, load_study, network_rows
@@ -63,7 +64,7 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
         command=" ".join(["python -m experiments report", *map(str, directories)]),
     )
     out = Path(out)
-    out.write_text(page, encoding="utf-8")
+    write_whole(out, page.encode())
     return out
 
 

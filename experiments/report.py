@@ -18,6 +18,7 @@ from rich.text import Text
 from experiments import distribution, figures
 from experiments.captions import CAPTIONS, DISTRIBUTION
 from experiments.charts import CHARTS
+from experiments.files import write_whole
 from experiments.findings import findings, percent, points, stable_rate, times
 from experiments.pages import render
 from experiments.panels import Figure
@@ -41,12 +42,12 @@ def write_report(directory: Path) -> Path:
     dataset = load_study(directory)
     summary = summarize(dataset)
     summary = {**summary, "findings": findings(summary)}
-    (directory / "summary.json").write_text(_json(summary) + "\n", encoding="utf-8")
+    write_whole(directory / "summary.json", (_json(summary) + "\n").encode())
     (directory / "figures").mkdir(exist_ok=True)
     for name, draw in figures.FIGURES.items():
         figures.save(draw(dataset), directory / "figures" / f"{name}.svg")
     page = directory / "report.html"
-    page.write_text(_page(directory, dataset, summary), encoding="utf-8")
+    write_whole(page, _page(directory, dataset, summary).encode())
     return page
 
 
