@@ -4,6 +4,7 @@ A fork server imports once, and JAX's compilation cache compiles once: what is l
 The report is not drawn.
 """
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -56,7 +57,8 @@ class Started:
     log: Path
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        os.kill(self.process.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # its fate was quicker: `end` tells
+            os.kill(self.process.pid, number)
 
     def end(self) -> int:
         """Waits, and returns the exit status; minus the signal that killed it."""
