@@ -51,7 +51,7 @@ def make_sweep(study: Study, norm: Variant | None, mesh: Mesh) -> Sweep:
 
 def sweep_of(run: Run, study: Study, mesh: Mesh) -> Sweep:
     """`run` at every learning rate and seed of `study`, as programs over `mesh`."""
-    over_runs = _over_runs(mesh.devices.flat[0].platform)
+    every = over_runs(mesh.devices.flat[0].platform)
 
     def sharded(function: Callable[..., Any], inputs: Any) -> Callable[..., Any]:
         # A run knows nothing of the mesh, so its loops cannot say that their carries vary over it.
@@ -70,11 +70,11 @@ def sweep_of(run: Run, study: Study, mesh: Mesh) -> Sweep:
 
     @partial(jit, donate_argnums=1)
     def advance(data: Data, states: RunState) -> tuple[RunState, Measures]:
-        return sharded(lambda d, s: over_runs(partial(run.advance, d))(s), P("runs"))(data, states)
+        return sharded(lambda d, s: every(partial(run.advance, d))(s), P("runs"))(data, states)
 
     @jit
     def evaluate(data: Data, states: RunState) -> Measures:
-        return sharded(lambda d, s: over_runs(partial(run.evaluate, d))(s), P("runs"))(data, states)
+        return sharded(lambda d, s: every(partial(run.evaluate, d))(s), P("runs"))(data, states)
 
     return Sweep(init, advance, evaluate, sharding)
 
@@ -87,7 +87,8 @@ def _runs(study: Study, devices: int) -> tuple[np.ndarray, np.ndarray]:
     return np.pad(rates, (0, fill), mode="edge"), np.pad(seeds, (0, fill), mode="edge")
 
 
-def _over_runs(platform: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def over_runs(platform: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """How a function of one run becomes one of many, on one device of `platform`."""
     # A core is filled by one run, whose weights then stay in its cache through a whole window;
     # an accelerator needs all runs at once to be filled.
     if platform == "cpu":

@@ -53,7 +53,7 @@ def test_uneven_runs_over_devices_are_the_runs_of_one_device(small, digits, in_t
 
 
 def test_runs_at_once_are_runs_in_turn(small, digits, one_device, in_turn, monkeypatch):
-    monkeypatch.setattr(sweep, "_over_runs", lambda platform: jax.vmap)  # as an accelerator does
+    monkeypatch.setattr(sweep, "over_runs", lambda platform: jax.vmap)  # as an accelerator does
     at_once = next(train(small(), digits, one_device, Standard()))
     chex.assert_trees_all_close(at_once, in_turn, rtol=2e-3, atol=1e-4)
 
