@@ -1,4 +1,4 @@
-"""The command line: `python -m experiments run | report | list | walkthrough | bench`.
+"""The command line: `python -m experiments run | report | list | walkthrough | papers | bench`.
 
 Nothing that imports JAX is imported here at the top: how many devices a CPU has is settled first.
 """
@@ -12,6 +12,7 @@ import tyro
 
 from experiments.commands import BAD_INPUT, PROGRAM, ending
 from experiments.commands import list as list_command
+from experiments.commands import papers as papers_command
 from experiments.commands import report as report_command
 from experiments.commands import run as run_command
 from experiments.devices import keep_freed_memory, use_all_cores
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _choose(
-    command: tyro.conf.Positional[Literal["run", "report", "list", "walkthrough", "bench"]],
+    command: tyro.conf.Positional[
+        Literal["run", "report", "list", "walkthrough", "papers", "bench"]
+    ],
 ) -> Callable[[list[str]], None]:
     """Train networks with and without batch norm, and say with numbers what it did.
 
@@ -41,14 +44,15 @@ def _choose(
         command: run CONFIG --out DIR: train, measure and report, or go on where it was stopped.
             report DIR [DIR ...]: write the report of a finished study again, or compare several.
             list DIR: the studies there, and how far they are. walkthrough: batch norm by hand, on
-            a small table. bench op | accuracy | memory | train: jbn beside other libraries. Each
-            has its own --help.
+            a small table. papers [NAME ...]: what papers claim, measured. bench op | accuracy |
+            memory | train: jbn beside other libraries. Each has its own --help.
     """
     return {
         "run": run_command.main,
         "report": report_command.main,
         "list": list_command.main,
         "walkthrough": _walkthrough,
+        "papers": papers_command.main,
         "bench": _bench,
     }[command]
 

@@ -62,10 +62,10 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "jbn",
 }
-_styled = matplotlib.rc_context(STYLE)
+styled = matplotlib.rc_context(STYLE)
 
 
-@_styled
+@styled
 def save(figure: Figure, path: Path) -> None:
     """Write `figure` as SVG, the same bytes for the same figure."""
     figure.savefig(
@@ -73,7 +73,7 @@ def save(figure: Figure, path: Path) -> None:
     )
 
 
-@_styled
+@styled
 def accuracy(dataset: xr.Dataset) -> Figure:
     """Test accuracy against step, at the same rate and at each network's best."""
     pair = choices(dataset)
@@ -86,7 +86,7 @@ def accuracy(dataset: xr.Dataset) -> Figure:
     return _with_legend(figure, dataset)
 
 
-@_styled
+@styled
 def loss(dataset: xr.Dataset) -> Figure:
     """Test and training loss against step, at the same rate and at each network's best."""
     pair = choices(dataset)
@@ -99,7 +99,7 @@ def loss(dataset: xr.Dataset) -> Figure:
     return _with_legend(figure, dataset)
 
 
-@_styled
+@styled
 def learning_rate(dataset: xr.Dataset) -> Figure:
     """Final test accuracy against learning rate; crosses are diverged runs."""
     title = CAPTIONS["learning_rate"].title
@@ -132,7 +132,7 @@ def learning_rate(dataset: xr.Dataset) -> Figure:
     return _with_legend(figure, dataset)
 
 
-@_styled
+@styled
 def steps(dataset: xr.Dataset) -> Figure:
     """Steps to each target accuracy, a point per seed; crosses are runs that never arrive."""
     pair = choices(dataset)
@@ -155,31 +155,31 @@ def steps(dataset: xr.Dataset) -> Figure:
     return _with_legend(figure, dataset)
 
 
-@_styled
+@styled
 def gradient_norm(dataset: xr.Dataset) -> Figure:
     """Gradient norm of each layer against step."""
     return _layered(dataset, "gradient_norm", CAPTIONS["gradient_norm"].title, log=True)
 
 
-@_styled
+@styled
 def gradient_variation(dataset: xr.Dataset) -> Figure:
     """Variation of each layer's gradient norm over steps, against step."""
     return _layered(dataset, "gradient_norm_cv", CAPTIONS["gradient_variation"].title)
 
 
-@_styled
+@styled
 def gradient_noise(dataset: xr.Dataset) -> Figure:
     """Noise of each layer's gradient over batches, against step."""
     return _layered(dataset, "gradient_noise", CAPTIONS["gradient_noise"].title)
 
 
-@_styled
+@styled
 def update_ratio(dataset: xr.Dataset) -> Figure:
     """Size of each layer's update relative to its weights, against step."""
     return _layered(dataset, "update_ratio", CAPTIONS["update_ratio"].title, log=True)
 
 
-@_styled
+@styled
 def gradient_cosine(dataset: xr.Dataset) -> Figure:
     """Cosine between successive gradients against step."""
     pair = choices(dataset)
@@ -192,7 +192,7 @@ def gradient_cosine(dataset: xr.Dataset) -> Figure:
     return _with_legend(figure, dataset)
 
 
-@_styled
+@styled
 def percentiles(dataset: xr.Dataset) -> Figure:
     """Percentiles of what enters the last hidden activation, against step; a panel per network."""
     pair, norms = choices(dataset), dataset.norm.values

@@ -3,7 +3,7 @@
 import datetime
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,8 @@ from experiments.devices import MALLOC, ONE_ARENA, cores
 PACKAGES = (
     "jbn", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch", "optax", "numpy"
 )  # fmt: skip
+
+BAR = r"\|"  # a bar that ends no cell
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def publish(report: Report, out: Path | None, *, command: str) -> None:
     console.print(f"[bold]{report.title}[/bold]")
     for heading, table in report.tables.items():
         console.print(_terminal(heading, table))
-    for line in (*report.notes, *_conditions(command)):
+    for line in (*report.notes, *conditions(command)):
         console.print(f"- {line}", markup=False, highlight=False)
     if out is not None:
         report.data.to_csv(out / f"{report.name}.csv", index=False)
@@ -53,10 +55,10 @@ def publish(report: Report, out: Path | None, *, command: str) -> None:
 def markdown(report: Report, command: str) -> str:
     """The page: conditions, notes, tables."""
     lines = [f"# {report.title}", ""]
-    lines += [f"- {line}" for line in (*_conditions(command), *report.notes)]
+    lines += [f"- {line}" for line in (*conditions(command), *report.notes)]
     for heading, table in report.tables.items():
-        lines += ["", f"## {heading}", "", _row(table.columns), _row("---" for _ in table.columns)]
-        lines += [_row(cells) for cells in table.itertuples(index=False)]
+        lines += ["", f"## {heading}", ""]
+        lines += markdown_table(list(table.columns), table.itertuples(index=False))
     return "\n".join(lines) + "\n"
 
 
@@ -74,8 +76,13 @@ def absences(absent: Mapping[str, str]) -> list[str]:
     return [f"Skipped: {name} ({reason})." for name, reason in absent.items()]
 
 
-def _row(cells) -> str:
-    return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"
+def markdown_table(header: Sequence[object], rows: Iterable[Iterable[object]]) -> list[str]:
+    """The lines of a Markdown table."""
+
+    def line(cells: Iterable[object]) -> str:
+        return f"| {' | '.join(str(cell).replace('|', BAR) for cell in cells)} |"
+
+    return [line(header), line("---" for _ in header), *map(line, rows)]
 
 
 def _terminal(heading: str, table: pd.DataFrame) -> Table:
@@ -95,7 +102,8 @@ def _terminal(heading: str, table: pd.DataFrame) -> Table:
     return shown
 
 
-def _conditions(command: str) -> list[str]:
+def conditions(command: str) -> list[str]:
+    """What the numbers may depend on, a line each."""
     device = jax.devices()[0]
     versions = [f"Python {platform.python_version()}"]
     for package in PACKAGES:
