@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args
 
 import tyro
 
-from jbn import Variant
+from jbn import Noisy, Variant
 
-Data = Literal["digits", "mnist"]
+Data = Literal["digits", "mnist", "binary-mnist"]
 Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
 Optimizer = Literal["sgd", "momentum", "adam"]
 Schedule = Literal["constant", "cosine"]
@@ -27,7 +27,7 @@ LARGEST_SEED = 2**31 - 1  # the largest integer a netCDF-3 coordinate holds
 
 
 class ConfigError(ValueError):
-    """A config file that cannot be used; the message is one line."""
+    """A config that cannot be used, here at least; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Study:
     """The sentence that the study tests."""
 
     data: Data
-    """Which images: scikit-learn's 8x8 digits (nothing to download) or MNIST."""
+    """Which images: scikit-learn's 8x8 digits (nothing to download), MNIST, or MNIST in black and
+    white."""
 
     norms: tyro.conf.Suppress[Mapping[str, Variant | None]]
     """What is compared: a label for each network and its batch norm, None for a network without.
@@ -87,6 +88,10 @@ class Study:
     epsilon: float = 1e-5
     """Added to the variance before the square root."""
 
+    data_parallel: bool = False
+    """Spread each batch over the devices, and batch norm's moments with it, instead of spreading the
+    runs: for networks or batches that are too large for one. Devices divide batch_size."""
+
     def __post_init__(self) -> None:
         _check(self, "name", _is_text, "a non-empty string")
         _check(self, "claim", _is_text, "a non-empty string")
@@ -116,6 +121,13 @@ class Study:
         _check(self, "init_std", lambda x: x is None or _positive(x), "a positive number or None")
         _check(self, "momentum", lambda x: _real(x) and 0 <= x <= 1, "a number from 0 to 1")
         _check(self, "epsilon", _positive, "a positive number")
+        _check(self, "data_parallel", lambda x: isinstance(x, bool), "True or False")
+        _check(
+            self,
+            "data_parallel",
+            lambda x: not (x and any(map(_is_noisy, self.norms.values()))),
+            "norms without Noisy, whose noise would be the same on every device",
+        )
 
 
 def load_study(path: Path) -> Study:
@@ -174,6 +186,10 @@ def _is_norms(value: Any) -> bool:
 def _is_variant(value: Any) -> bool:
     # The class itself, Standard for Standard(), is callable too.
     return callable(value) and isinstance(value, Hashable) and not isinstance(value, type)
+
+
+def _is_noisy(norm: Any) -> bool:
+    return norm is not None and (isinstance(norm, Noisy) or _is_noisy(getattr(norm, "base", None)))
 
 
 def _whole(lowest: int) -> Callable[[Any], bool]:

@@ -62,7 +62,7 @@ class Data(NamedTuple):
 
 
 def load(name: str, data_dir: Path | None = None) -> Data:
-    """The data set `name`, "digits" or "mnist".
+    """The data set `name`: "digits", "mnist", or "binary-mnist", whose pixels are black or white.
 
     Args:
         name: As in `Study.data`.
@@ -72,7 +72,20 @@ def load(name: str, data_dir: Path | None = None) -> Data:
     Raises:
         DataError: when a file is missing, damaged or not MNIST's, naming it.
     """
-    return _digits() if name == "digits" else _mnist(data_dir)
+    if name == "digits":
+        return _digits()
+    mnist = _mnist(data_dir)
+    return binary(mnist) if name == "binary-mnist" else mnist
+
+
+def binary(data: Data) -> Data:
+    """`data` with pixels of 1 where they are brighter than half, else 0."""
+
+    def split(images: np.ndarray) -> np.ndarray:
+        return (images > data.brightest / 2).astype(np.uint8)
+
+    train, test = split(data.train_images), split(data.test_images)
+    return data._replace(train_images=train, test_images=test, brightest=1.0)
 
 
 def _digits() -> Data:

@@ -66,6 +66,14 @@ def test_mnist_from_the_environment(folder, monkeypatch):
     check(data.load("mnist"))
 
 
+def test_binary_mnist_is_black_or_white(folder):
+    grey = data.load("mnist", folder)._replace(train_images=np.array([[0, 127, 128, 255]]))
+    np.testing.assert_array_equal(data.binary(grey).train_images, [[0, 0, 1, 1]])
+    binary = data.load("binary-mnist", folder)
+    np.testing.assert_array_equal(binary.test_images, np.ones((1, 9)))
+    assert (binary.test_images.dtype, binary.brightest) == (np.uint8, 1)
+
+
 def test_a_missing_file_is_named_with_its_place(folder):
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(DataError, match="has neither t10k-labels-idx1-ubyte nor") as error:
