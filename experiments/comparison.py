@@ -11,13 +11,22 @@ import numpy as np
 import xarray as xr
 
 from experiments.captions import Caption
+from experiments.figures import COLOURS, PAPER
 from experiments.files import write_whole
+from experiments.models import NUM_CLASSES
 from experiments.pages import render
-from experiments.panels import Figure, curves, line, panels
+from experiments.panels import Figure, curves, line, panels, verbatim
 from experiments.report import Rows, load_study, network_rows
-from experiments.summary import choices, final_accuracy, summarize
+from experiments.summary import at_rates, best_learning_rates, choices, final_accuracy, summarize
 
 CAPTIONS = {
+    "gain": Caption(
+        "What the norm adds, at every learning rate",
+        "Test accuracy after training, of a study's network less that of its first one, in "
+        "percentage points, mean over seeds; a run that diverged counts as guessing. Last: each of "
+        "the two at its own best rate.",
+        (),
+    ),
     "accuracy": Caption(
         "Test accuracy while training",
         "Each network at the best learning rate of its own study; the band runs from the smallest "
@@ -51,7 +60,10 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
         given = ", ".join(map(str, directories)) or "none"
         raise ValueError(f"A comparison needs at least two different folders, got {given}.")
     studies = dict(zip(_names(directories), map(load_study, directories)))
-    figures = {"accuracy": [accuracy(studies)], "learning_rate": [learning_rate(studies)]}
+    drawings = {"gain": gain, "accuracy": accuracy, "learning_rate": learning_rate}
+    if all(dataset.norm.size == 1 for dataset in studies.values()):
+        del drawings["gain"]
+    figures = {name: [draw(studies)] for name, draw in drawings.items()}
     page = render(
         "comparison.html.jinja",
         "comparison",
@@ -59,7 +71,7 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
         claims={name: dataset.attrs.get("claim", "") for name, dataset in studies.items()},
         seeds={name: dataset.seed.size for name, dataset in studies.items()},
         table=comparison_table(studies),
-        captions=CAPTIONS,
+        captions={name: CAPTIONS[name] for name in figures},
         measured={},
         command=" ".join(["python -m experiments report", *map(str, directories)]),
     )
@@ -78,6 +90,40 @@ def comparison_table(studies: Mapping[str, xr.Dataset]) -> tuple[list[str], Rows
         header = ["study", "network", *quantities]
         rows += [[name, network, *own] for network, own in zip(networks, values)]
     return header, rows
+
+
+def gain(studies: Mapping[str, xr.Dataset]) -> Figure:
+    """Accuracy of each network less that of its study's first, rate by rate, as a map."""
+    rows: dict[str, dict[str, float]] = {}
+    for name, dataset in studies.items():
+        final = final_accuracy(dataset).fillna(1 / NUM_CLASSES)
+        best = at_rates(final.to_dataset(name="best"), best_learning_rates(dataset)).best
+        best = best.drop_vars("learning_rate").expand_dims(learning_rate=["best"])
+        final = final.assign_coords(learning_rate=[f"{r:g}" for r in final.learning_rate.values])
+        means = 100 * xr.concat([final, best], "learning_rate").mean("seed")
+        baseline, *others = dataset.norm.values
+        for norm in others:
+            added = means.sel(norm=norm) - means.sel(norm=baseline)
+            label = name if len(others) == 1 else f"{name}: {norm}"
+            rows[label] = dict(zip(added.learning_rate.values, added.values))
+    rates = sorted({rate for row in rows.values() for rate in row} - {"best"}, key=float)
+    values = np.array(
+        [[row.get(rate, np.nan) for rate in [*rates, "best"]] for row in rows.values()]
+    )
+    figure, reach = panels([""], 1), float(np.nanmax(np.abs(values)))
+    figure.add_heatmap(
+        x=[*rates, "best"],
+        y=[verbatim(label) for label in rows],
+        z=values.round(2),
+        zmin=-reach,
+        zmax=reach,
+        colorscale=[(0, COLOURS[0]), (0.5, PAPER), (1, COLOURS[1])],
+        texttemplate="%{z:+.1f}",
+        hovertemplate="%{y}, rate %{x}: %{z:+.2f} points<extra></extra>",
+        showscale=False,
+    )
+    figure.update_xaxes(type="category", title="learning rate")
+    return figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
 
 
 def accuracy(studies: Mapping[str, xr.Dataset]) -> Figure:

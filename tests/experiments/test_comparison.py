@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from synthetic import learning, study
 
-from experiments.comparison import accuracy, comparison_table, write_comparison
+from experiments.comparison import accuracy, comparison_table, gain, write_comparison
 
 
 def folder(path, dataset):
@@ -66,3 +66,22 @@ def test_one_study_is_not_compared_with_itself(studies, tmp_path, twice):
 def test_a_folder_without_a_study_is_named(studies, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         write_comparison([*studies, tmp_path / "nowhere"], tmp_path / "comparison.html")
+
+
+def test_the_map_of_gains():
+    low, high = learning(0.5, 9, spread=0), learning(0.9, 9, spread=0)
+    lost = high * np.nan
+    dataset = study(np.array([[low, low], [high, lost]]), rates=[0.1, 1.0])
+    other = study(np.array([[high], [low]]), rates=[1.0])
+    (drawn,) = gain({"a": dataset, "b": other}).data
+    assert (drawn.x, drawn.y) == (("0.1", "1", "best"), ("a", "b"))
+    # A diverged network guesses: 10 %; its best rate is then the other.
+    np.testing.assert_allclose(drawn.z, [[40, -40, 40], [np.nan, -40, -40]], atol=0.01)
+    assert drawn.zmin == -drawn.zmax
+
+
+def test_without_a_baseline_there_is_no_map(tmp_path):
+    dataset = study(np.array([[learning(0.9, 6)]]), norms=["n"], rates=[1.0])
+    folders = [folder(tmp_path / name, dataset) for name in ("x", "y")]
+    page = write_comparison(folders, tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "What the norm adds" not in page

@@ -1,0 +1,34 @@
+"""Which part of batch norm does it: ablations of its statistics and of their gradients.
+
+Claim    Batch norm needs the gradient through its statistics: without it, or with running ones in
+         their place, training becomes unstable (Ioffe & Szegedy 2015, section 2).
+Command  python -m experiments run configs/papers/gradient_paths.py --out runs/gradient_paths
+Cost     not yet measured.
+Result   not yet measured.
+"""
+
+from experiments.config import Study
+from jbn import Detached, Running, Standard, Uncentered
+
+study = Study(
+    name="Ablations of batch norm",
+    claim="Batch norm needs the gradient through its statistics.",
+    data="digits",
+    norms={
+        "no norm": None,
+        "batch norm": Standard(),
+        "mean detached": Detached(mean=True, var=False),
+        "variance detached": Detached(mean=False, var=True),
+        "both detached": Detached(),
+        "uncentered": Uncentered(),
+        "running statistics": Running(),
+    },
+    widths=(100,) * 5,
+    activation="relu",
+    optimizer="sgd",
+    learning_rates=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+    seeds=(0, 1, 2),
+    batch_size=64,
+    steps=500,
+    evaluate_every=20,
+)

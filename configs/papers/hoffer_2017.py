@@ -1,0 +1,29 @@
+"""Hoffer et al. (2017), Train longer, generalize better: ghost batches inside a large one.
+
+Claim    Statistics of small groups close the generalisation gap of large batches.
+Command  python -m experiments run configs/papers/hoffer_2017.py --out runs/hoffer_2017
+Cost     not yet measured.
+Result   not yet measured.
+"""
+
+from experiments.config import Study
+from jbn import Ghost, Standard
+
+study = Study(
+    name="Ghost batches",
+    claim="Statistics of small groups close the generalisation gap of large batches.",
+    data="mnist",
+    norms={
+        "batch norm": Standard(),
+        "groups of 128": Ghost(128),
+        "groups of 16": Ghost(16),
+    },
+    widths=(128, 128),
+    activation="relu",
+    optimizer="sgd",
+    learning_rates=(0.1, 0.4, 1.6),
+    seeds=(0, 1, 2),
+    batch_size=1024,
+    steps=600,
+    evaluate_every=50,
+)

@@ -1,0 +1,30 @@
+"""Ioffe (2017), Batch Renormalization: batches of four.
+
+Claim    With tiny batches renormalisation loses less than batch norm does.
+Command  python -m experiments run configs/papers/ioffe_2017.py --out runs/ioffe_2017
+Cost     not yet measured.
+Result   not yet measured.
+"""
+
+from experiments.config import Study
+from jbn import Renorm, Standard
+
+study = Study(
+    name="Batches of four",
+    claim="With tiny batches renormalisation loses less than batch norm does.",
+    data="mnist",
+    # From the start, so d is given less room than the paper's 5, which it reaches late.
+    norms={
+        "no norm": None,
+        "batch norm": Standard(),
+        "renorm": Renorm(r_max=3.0, d_max=1.0),
+    },
+    widths=(100, 100),
+    activation="relu",
+    optimizer="sgd",
+    learning_rates=(0.01, 0.03, 0.1),
+    seeds=(0, 1, 2),
+    batch_size=4,
+    steps=5000,
+    evaluate_every=250,
+)
