@@ -16,7 +16,7 @@ from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting,
 from experiments.papers.spread import spread
 from jbn import batch_norm, init
 
-_CITATION = (
+CITATION = (
     "Yang, Pennington, Rao, Sohl-Dickstein & Schoenholz 2019, A Mean Field Theory of Batch "
     "Normalization, ICLR, arXiv:1902.08129"
 )
@@ -186,7 +186,7 @@ RATES = Claim(
     name="yang-gradients",
     sentence="Batch norm makes gradients grow by a constant factor per layer, about pi/(pi-1) for "
     "ReLU in large batches.",
-    citation=f"{_CITATION}, theorems 7 to 9",
+    citation=f"{CITATION}, theorems 7 to 9",
     setup=f"{_SETUP} Factor: exponential of the slope of log |dL/dz|² over layers 5 to 26.",
     formula="ReLU: (J'(c) + B - 1)/((B - 3)(1 - J(c))) - 1/(B - 3), c = -1/(B - 1), "
     "J(c) = (sqrt(1 - c²) + (pi - arccos c) c)/pi; linear: (B - 2)/(B - 3)",
@@ -197,7 +197,7 @@ FIXED_POINT = Claim(
     name="yang-fixed-point",
     sentence="Deep networks with batch norm forget their input: any two examples of a batch end "
     "at the same angle, whatever they were.",
-    citation=f"{_CITATION}, theorem 5",
+    citation=f"{CITATION}, theorem 5",
     setup=_SETUP,
     formula="ReLU: E[h²] = 1/2, cosine J(-1/(B - 1)); linear: cosine -1/(B - 1)",
     measure=measure_fixed_point,

@@ -55,7 +55,7 @@ def dead_units(
     Raises:
       ValueError: if `x` is no batch.
 
-    Lu et al. 2019 (arXiv:1903.06733), section 1.
+    Lu et al. 2019 (arXiv:1903.06733).
 
     >>> import jax.numpy as jnp
     >>> print(dead_units(jnp.array([[0.0, -1.0, 0.0], [2.0, -3.0, 0.0]])))
@@ -80,8 +80,7 @@ def isometry_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
     Raises:
       ValueError: if `x` has fewer than two axes.
 
-    Joudaki, Daneshmand & Bach 2023 (arXiv:2305.18399), definition 1; Meterez et al. 2024
-    (arXiv:2310.02012), section 3.
+    Joudaki, Daneshmand & Bach 2023 (arXiv:2305.18399); Meterez et al. 2024 (arXiv:2310.02012).
 
     >>> import jax.numpy as jnp
     >>> print(isometry_gap(3 * jnp.eye(4)), isometry_gap(jnp.diag(jnp.array([1.0, 2.0]))))
@@ -108,7 +107,7 @@ def effective_rank(x: Float[Array, "N ..."]) -> Float[Array, ""]:
     Raises:
       ValueError: if `x` has fewer than two axes.
 
-    Roy & Vetterli 2007, "The effective rank", section 2, who take singular values of `x` where
+    Roy & Vetterli 2007, "The effective rank", who take singular values of `x` where
     this takes their squares.
 
     >>> import jax.numpy as jnp
@@ -135,7 +134,7 @@ def participation_ratio(x: Float[Array, "N ..."]) -> Float[Array, ""]:
     Raises:
       ValueError: if `x` has fewer than two axes.
 
-    Daneshmand et al. 2020 (arXiv:2003.01652), equation for $r(H)$ in section 3.
+    Daneshmand et al. 2020 (arXiv:2003.01652), as $r(H)$.
 
     >>> import jax.numpy as jnp
     >>> print(participation_ratio(jnp.diag(jnp.array([1.0, 1.0, 0.0]))))
@@ -159,7 +158,7 @@ def orthogonality_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
     Raises:
       ValueError: if `x` has fewer than two axes.
 
-    Daneshmand, Joudaki & Bach 2021 (arXiv:2106.03970), section 3.
+    Daneshmand, Joudaki & Bach 2021 (arXiv:2106.03970), as $V(H)$.
 
     >>> import jax.numpy as jnp
     >>> print(orthogonality_gap(jnp.eye(4)), round(float(orthogonality_gap(jnp.ones((4, 3)))), 4))
