@@ -89,8 +89,8 @@ class Study:
     """Added to the variance before the square root."""
 
     data_parallel: bool = False
-    """Spread each batch over the devices, and batch norm's moments with it, instead of spreading the
-    runs: for networks or batches that are too large for one. Devices divide batch_size."""
+    """Spread each batch over the devices, and batch norm's moments with it, instead of the runs:
+    for batches that are too large for one. The number of devices divides `batch_size`."""
 
     def __post_init__(self) -> None:
         _check(self, "name", _is_text, "a non-empty string")
@@ -128,6 +128,13 @@ class Study:
             lambda x: not (x and any(map(_is_noisy, self.norms.values()))),
             "norms without Noisy, whose noise would be the same on every device",
         )
+
+
+DEFAULTS = {
+    field.name: field.default
+    for field in dataclasses.fields(Study)
+    if field.default is not dataclasses.MISSING
+}
 
 
 def load_study(path: Path) -> Study:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import checkpoint, results
-from experiments.config import Study, as_json
+from experiments.config import DEFAULTS, Study, as_json
 from experiments.files import sweep_parts
 
 _INSTEAD = "Choose another folder with --out, or remove this one."
@@ -29,6 +29,7 @@ def check(study: Study, directory: Path) -> None:
             )
         return
     mine = json.loads(json.dumps(as_json(study)))
+    theirs = DEFAULTS | theirs  # a field may be younger than the folder
     fields = sorted(mine.keys() | theirs.keys())
     if differing := [name for name in fields if mine.get(name) != theirs.get(name)]:
         there, here = (

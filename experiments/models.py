@@ -33,6 +33,7 @@ class MLP(nn.Module):
     norm: Variant | None = None
     momentum: float = 0.99
     epsilon: float = 1e-5
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(
@@ -57,6 +58,7 @@ class MLP(nn.Module):
                     use_running_average,
                     momentum=self.momentum,
                     epsilon=self.epsilon,
+                    axis_name=self.axis_name,
                     variant=self.norm,
                     name=f"norm_{i}",
                 )
@@ -67,8 +69,11 @@ class MLP(nn.Module):
         return scores, tuple(inputs)
 
 
-def make_model(study: Study, norm: Variant | None) -> MLP:
-    """The network of `study` with `norm` before each hidden activation."""
+def make_model(study: Study, norm: Variant | None, axis_name: str | None = None) -> MLP:
+    """The network of `study` with `norm` before each hidden activation.
+
+    With an `axis_name` its norms see the batch of all devices along that axis.
+    """
     return MLP(
         study.widths,
         _ACTIVATIONS[study.activation],
@@ -76,6 +81,7 @@ def make_model(study: Study, norm: Variant | None) -> MLP:
         norm,
         momentum=study.momentum,
         epsilon=study.epsilon,
+        axis_name=axis_name,
     )
 
 

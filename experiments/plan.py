@@ -16,7 +16,7 @@ from rich.text import Text
 
 from experiments import data
 from experiments.config import Study
-from experiments.sweep import Sweep, make_mesh, make_sweep, place
+from experiments.sweep import Sweep, make_sweep, mesh_of, place
 from experiments.train import RunState
 
 
@@ -35,9 +35,10 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
     """Shows what carrying out `study` takes: programs, runs, steps, memory and time.
 
     Raises:
+        ConfigError: when the study does not fit the devices.
         DataError: when the study's data cannot be had.
     """
-    mesh = make_mesh()
+    mesh = mesh_of(study)
     images = place(data.load(study.data, data_dir), mesh)
     runs, windows = (
         len(study.learning_rates) * len(study.seeds),

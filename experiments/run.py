@@ -5,21 +5,27 @@ goes on where it was, and the result is, bit for bit, what it would have been.
 """
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 import xarray as xr
 from rich.console import Console
 
-from experiments import checkpoint, data, folder, interrupts, results
+from experiments import checkpoint, data, folder, interrupts, machines, results
 from experiments.checkpoint import Checkpoint, CheckpointError, Saver
 from experiments.config import Study
 from experiments.interrupts import Interrupted, Stop
 from experiments.progress import Show, progress
-from experiments.sweep import Sweep, make_mesh, make_sweep, place
+from experiments.rows import Evaluation, Rows
+from experiments.sweep import Sweep, make_sweep, mesh_of, place
 from experiments.train import RunState
+
+if TYPE_CHECKING:
+    from experiments.events import Events
 
 
 def run(
@@ -30,11 +36,12 @@ def run(
     command: str,
     console: Console,
     stop: Stop = interrupts.never,
+    tensorboard: bool = False,
 ) -> xr.Dataset:
-    """Trains and measures `study`; `directory` then holds `config.json` and `metrics.nc`.
+    """Trains and measures `study`; `directory` then holds its config and metrics.
 
     Goes on where an earlier call for the same study was killed, and trains nothing where one has
-    finished.
+    finished. With several processes (`machines`) all call it, and the folder is process 0's.
 
     Args:
         study: What to train.
@@ -42,56 +49,97 @@ def run(
         data_dir: As in `data.load`.
         command: What a reader would type to repeat this; kept in the dataset.
         console: Where progress is shown: a bar on a terminal, a line now and then elsewhere.
-        stop: Asked after each evaluation whether to end there.
+        stop: Asked after each evaluation whether to end there. One process's answer is all's.
+        tensorboard: Whether to write events for TensorBoard too.
 
     Raises:
+        ConfigError: when the study does not fit the devices.
         FolderError: when `directory` is another study's.
         DataError: when the study's data cannot be had.
         CheckpointError: when what was saved is not of this program.
         SaveError: when `directory` cannot be written to.
+        MachinesError: when another process has other data.
         Interrupted: when `stop` says so; all is saved then.
     """
-    folder.check(study, directory)
-    if folder.is_finished(directory):
-        console.print(f"{directory}: finished before.", soft_wrap=True, markup=False)
-        checkpoint.clear(directory)
-        return results.load(directory)
+    dataset = machines.from_first(partial(_finished_before, study, directory, console, tensorboard))
+    if dataset is not None:
+        return dataset
+    mesh_of(study)  # refuses before anything is written
     images = data.load(study.data, data_dir)
-    folder.claim(study, directory)
+    machines.check_same("data", *(np.asarray(array).tobytes() for array in images))
+    machines.on_first(lambda: folder.claim(study, directory))
     console.print(
         f"{study.name}: {len(study.norms)} networks x {len(study.learning_rates)} learning rates x "
         f"{len(study.seeds)} seeds, {study.steps} steps each, on {jax.device_count()} devices "
         f"({jax.devices()[0].device_kind})",
         markup=False,
     )
-    under_way = _UnderWay(study, directory, console, stop)
+    logs = [Rows(directory), *_events(directory, wanted=tensorboard)]
+    under_way = _UnderWay(study, directory, logs, console, stop)
     with progress(console, len(study.norms) * study.steps, under_way.done) as show:
         under_way.finish(images, show)
     dataset = under_way.dataset.assign_attrs(command=command)
+    machines.on_first(partial(_finish, dataset, directory, logs))
+    return dataset
+
+
+def _finished_before(
+    study: Study, directory: Path, console: Console, tensorboard: bool
+) -> xr.Dataset | None:
+    folder.check(study, directory)
+    if not folder.is_finished(directory):
+        return None
+    console.print(f"{directory}: finished before.", soft_wrap=True, markup=False)
+    checkpoint.clear(directory)
+    dataset = results.load(directory)
+    for events in _events(directory, wanted=tensorboard):
+        events.begin(dataset, len(study.norms) * study.steps)
+    return dataset
+
+
+def _events(directory: Path, *, wanted: bool) -> "list[Events]":
+    if not wanted:
+        return []
+    from experiments.events import Events  # its library need not be there
+
+    return [Events(directory)]
+
+
+def _finish(dataset: xr.Dataset, directory: Path, logs: "Sequence[Rows | Events]") -> None:
+    for log in logs:
+        log.end()
     results.save(dataset, directory)
     checkpoint.clear(directory)
-    return dataset
 
 
 class _UnderWay:
     """A study with what it has measured so far, from the last checkpoint if there is one."""
 
-    def __init__(self, study: Study, directory: Path, console: Console, stop: Stop) -> None:
+    def __init__(
+        self,
+        study: Study,
+        directory: Path,
+        logs: "Sequence[Rows | Events]",
+        console: Console,
+        stop: Stop,
+    ) -> None:
         self.study = study
         self.dataset = results.blank(study)
         self.done = 0
         """Steps of all networks together."""
         self._state: checkpoint.Arrays = {}
         self._runs = len(study.learning_rates) * len(study.seeds)
-        self._saver, self._stop = Saver(directory), stop
+        self._saver, self._logs, self._stop = Saver(directory), logs, stop
         self._say = lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False)
-        saved = checkpoint.newest(directory, self._say)
+        saved = machines.from_first(lambda: checkpoint.newest(directory, self._say))
         if saved is not None:
             self._continue_from(saved)
+        for log in logs:
+            machines.on_first(partial(log.begin, self.dataset, self.done))
 
     def finish(self, images: data.Data, show: Show) -> None:
         """Trains what is not yet trained."""
-        mesh = make_mesh()
+        mesh = mesh_of(self.study)
         images = place(images, mesh)
         for i, (label, norm) in enumerate(self.study.norms.items()):
             if self.done < (i + 1) * self.study.steps:
@@ -109,25 +157,32 @@ class _UnderWay:
                 step + self.study.evaluate_every,
                 self.done + self.study.evaluate_every,
             )
-            self._record(label, step, jax.device_get(measures), np.asarray(states.diverged_at))
+            measures, diverged_at = machines.fetch((measures, states.diverged_at))
+            self._record(label, step, measures)
+            self._note_divergence(label, step, diverged_at)
             show(label, self.done)
             ended = step == self.study.steps
-            if ended or self._saver.due() or self._stop():
-                self._save({} if ended else checkpoint.to_arrays(states, self._runs))
+            if ended or self._is_save_due() or self._asked_to_stop():
+                state = {} if ended else machines.fetch(states)
+                machines.on_first(partial(self._save, state))
                 self._pause_if_asked()
 
     def _begin(self, label: str, sweep: Sweep, images: data.Data) -> RunState:
         states = sweep.init(images)
-        results.record(self.dataset, label, 0, jax.device_get(sweep.evaluate(images, states)))
+        self._record(label, 0, machines.fetch(sweep.evaluate(images, states)))
         return states
 
     def _restore(self, sweep: Sweep, images: data.Data) -> RunState:
         like = jax.eval_shape(sweep.init, images)
         states = checkpoint.from_arrays(self._state, like, self._runs)
-        return jax.device_put(states, sweep.sharding)
+        return machines.place(states, sweep.sharding)
 
-    def _record(self, label: str, step: int, measures: Any, diverged_at: np.ndarray) -> None:
+    def _record(self, label: str, step: int, measures: Any) -> None:
         results.record(self.dataset, label, step, measures)
+        for log in self._logs:
+            machines.on_first(partial(log.append, self.dataset, Evaluation(label, step)))
+
+    def _note_divergence(self, label: str, step: int, diverged_at: np.ndarray) -> None:
         before = self.dataset.diverged_at.sel(norm=label).values.copy()
         results.record(self.dataset, label, step, {"diverged_at": diverged_at})
         new = self.dataset.diverged_at.sel(norm=label).where(before < 0)
@@ -140,13 +195,20 @@ class _UnderWay:
                 f"the first at step {lost.min():.0f} (learning rate {rate:g}, seed {seed})."
             )
 
-    def _save(self, state: checkpoint.Arrays) -> None:
+    def _is_save_due(self) -> bool:
+        return bool(machines.agree(machines.is_first() and self._saver.due()))
+
+    def _asked_to_stop(self) -> int:
+        return machines.agree(self._stop() or 0)
+
+    def _save(self, states: Any) -> None:
+        state = checkpoint.to_arrays(states, self._runs)
         measured = results.as_arrays(self.dataset)
         environment = self.dataset.attrs["environment"]
         self._saver.save(Checkpoint(self.done, state, measured, environment))
 
     def _pause_if_asked(self) -> None:
-        if number := self._stop():
+        if number := self._asked_to_stop():
             raise Interrupted(number, "Saved; the same command goes on from here.")
 
     def _continue_from(self, saved: Checkpoint) -> None:

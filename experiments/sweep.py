@@ -1,8 +1,11 @@
-"""All runs of one network as one program: mapped over runs, and the runs spread over devices."""
+"""All runs of one network as one program: mapped over runs, and the runs spread over devices.
+
+Or, where a study says so, the batch of every run.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +13,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments.config import Study
+from experiments import machines
+from experiments.config import ConfigError, Study
 from experiments.data import Data
 from experiments.train import Measures, Run, RunState, make_run
-from jbn import Variant
+from jbn import Ghost, Variant
 
 
 class Sweep(NamedTuple):
@@ -31,50 +35,81 @@ class Sweep(NamedTuple):
     """Of every array of a state."""
 
 
-def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """One axis, "runs", over `devices`, all of them by default."""
-    return Mesh(np.array(jax.devices() if devices is None else devices), ("runs",))
+def make_mesh(
+    devices: Sequence[Any] | None = None, axis: Literal["runs", "batch"] = "runs"
+) -> Mesh:
+    """One axis over `devices`, all of them by default, of all processes."""
+    return Mesh(np.array(jax.devices() if devices is None else devices), (axis,))
+
+
+def mesh_of(study: Study) -> Mesh:
+    """All devices, for the runs of `study` or for its batches.
+
+    Raises:
+        ConfigError: when its batches cannot be spread over as many.
+    """
+    if not study.data_parallel:
+        return make_mesh()
+    mesh = make_mesh(axis="batch")
+    share, rest = divmod(study.batch_size, mesh.size)
+    if rest:
+        raise ConfigError(
+            f"batch_size={study.batch_size}: needs a multiple of the {mesh.size} devices, with "
+            "data_parallel=True."
+        )
+    for label, norm in study.norms.items():
+        if isinstance(norm, Ghost) and share % norm.group_size:
+            raise ConfigError(
+                f"norms: {label}: {norm} needs a share of the batch that it divides, with "
+                f"data_parallel=True; {mesh.size} devices have {share} examples each."
+            )
+    return mesh
 
 
 def place(data: Data, mesh: Mesh) -> Data:
     """`data` on every device of `mesh`."""
-    return jax.device_put(data, NamedSharding(mesh, P()))
+    return machines.place(data, NamedSharding(mesh, P()))
 
 
 def make_sweep(study: Study, norm: Variant | None, mesh: Mesh) -> Sweep:
     """Every learning rate and seed of `study` with `norm`, as programs over `mesh`.
 
-    Runs never meet: devices do not communicate, and a run's numbers do not depend on the others.
+    Runs never meet: a run's numbers do not depend on the others. With an axis "runs" devices do
+    not communicate; with an axis "batch" all runs are on every device, which has its share of each
+    batch.
     """
-    return sweep_of(make_run(study, norm), study, mesh)
+    axis_name = "batch" if "batch" in mesh.axis_names else None
+    return sweep_of(make_run(study, norm, axis_name), study, mesh)
 
 
 def sweep_of(run: Run, study: Study, mesh: Mesh) -> Sweep:
     """`run` at every learning rate and seed of `study`, as programs over `mesh`."""
     every = over_runs(mesh.devices.flat[0].platform)
+    by_runs = "runs" in mesh.axis_names
+    spec = P("runs") if by_runs else P()
 
-    def sharded(function: Callable[..., Any], inputs: Any) -> Callable[..., Any]:
+    def sharded(function: Callable[..., Any]) -> Callable[..., Any]:
         # A run knows nothing of the mesh, so its loops cannot say that their carries vary over it.
         return jax.shard_map(
-            function, mesh=mesh, in_specs=(P(), inputs), out_specs=P("runs"), check_vma=False
+            function, mesh=mesh, in_specs=(P(), spec), out_specs=spec, check_vma=False
         )
 
     # Said of every result: JAX would call a single device's by another name, and compile again.
-    sharding = NamedSharding(mesh, P("runs"))
+    sharding = NamedSharding(mesh, spec)
     jit = partial(jax.jit, out_shardings=sharding)
 
     @jit
     def init(data: Data) -> RunState:
-        rates, seeds = _runs(study, mesh.size)
+        rates, seeds = _runs(study, mesh.size if by_runs else 1)
         return jax.vmap(partial(run.init, data))(jnp.array(seeds), jnp.array(rates))
 
     @partial(jit, donate_argnums=1)
     def advance(data: Data, states: RunState) -> tuple[RunState, Measures]:
-        return sharded(lambda d, s: every(partial(run.advance, d))(s), P("runs"))(data, states)
+        return sharded(lambda d, s: every(partial(run.advance, d))(s))(data, states)
 
     @jit
     def evaluate(data: Data, states: RunState) -> Measures:
-        return sharded(lambda d, s: every(partial(run.evaluate, d))(s), P("runs"))(data, states)
+        return sharded(lambda d, s: every(partial(run.evaluate, d))(s))(data, states)
 
     return Sweep(init, advance, evaluate, sharding)
 

@@ -78,13 +78,17 @@ class Run(NamedTuple):
     """(data, state) -> what is measured at these weights."""
 
 
-def make_run(study: Study, norm: Variant | None) -> Run:
-    """A run of `study`'s network with `norm`."""
-    model = make_model(study, norm)
+def make_run(study: Study, norm: Variant | None, axis_name: str | None = None) -> Run:
+    """A run of `study`'s network with `norm`.
+
+    With an `axis_name` of `shard_map` each device along it takes its share of every batch, and all
+    come to the same state. What `evaluate` does is done on every device, in whole.
+    """
+    model, spread = make_model(study, norm), make_model(study, norm, axis_name)
     return Run(
         init=partial(_init, study, model),
-        step=partial(_step, study, model),
-        advance=partial(_advance, study, model),
+        step=partial(_step, study, spread),
+        advance=partial(_advance, study, spread),
         evaluate=partial(_evaluate, study, model),
     )
 
@@ -108,8 +112,8 @@ def make_optimizer(study: Study, learning_rate: jax.Array) -> optax.GradientTran
 def _init(
     study: Study, model: MLP, data: Data, seed: jax.Array, learning_rate: jax.Array
 ) -> RunState:
-    one_example = jnp.zeros((1, data.train_images.shape[1]))
-    variables = model.init(_key(seed, _WEIGHTS), one_example, use_running_average=False)
+    batch = jnp.zeros((study.batch_size, data.train_images.shape[1]))
+    variables = model.init(_key(seed, _WEIGHTS), batch, use_running_average=False)
     return RunState(
         seed,
         learning_rate,
@@ -122,10 +126,13 @@ def _init(
 
 
 def _step(study: Study, model: MLP, data: Data, state: RunState) -> tuple[RunState, Step]:
-    batch = _draw(data, _key(state.seed, _BATCHES, state.step), study.batch_size)
+    key = _key(state.seed, _BATCHES, state.step)
+    batch = _draw(data, key, study.batch_size, model.axis_name)
     (loss, batch_stats), gradient = jax.value_and_grad(_loss, argnums=1, has_aux=True)(
         model, state.params, state.batch_stats, *batch
     )
+    if model.axis_name is not None:
+        loss, gradient = jax.lax.pmean((loss, gradient), model.axis_name)
     optimizer = make_optimizer(study, state.learning_rate)
     update, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     after = state._replace(
@@ -254,9 +261,17 @@ def _key(seed: jax.Array, *stream: int | jax.Array) -> jax.Array:
     return key
 
 
-def _draw(data: Data, key: jax.Array, batch_size: int) -> tuple[jax.Array, jax.Array]:
-    """A batch drawn with replacement: an epoch's permutation would cost as much as training."""
+def _draw(
+    data: Data, key: jax.Array, batch_size: int, axis_name: str | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """A batch drawn with replacement: an epoch's permutation would cost as much as training.
+
+    With an `axis_name`, this device's share of it: consecutive examples, as many as the others'.
+    """
     rows = jax.random.randint(key, (batch_size,), 0, data.train_images.shape[0])
+    if axis_name is not None:
+        shares = rows.reshape(jax.lax.axis_size(axis_name), -1)
+        rows = shares[jax.lax.axis_index(axis_name)]
     return _pixels(data, data.train_images[rows]), data.train_labels[rows]
 
 

@@ -1,10 +1,12 @@
 """`run CONFIG --out DIR`: train, measure and report, from the start or from where it was left."""
 
+import json
 import shlex
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +43,15 @@ class _Run:
     each network and trains it a little, to know."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Say nothing but errors."""
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write events for TensorBoard as well, in the folder `tensorboard`; needs tensorboardX."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """With several processes, which all get the same command: where process 0 is to be met. Under
+    Slurm, Open MPI, Kubernetes and on Cloud TPUs JAX finds this and the next two by itself."""
+    num_processes: int | None = None
+    """With a coordinator: how many processes there are."""
+    process_id: int | None = None
+    """With a coordinator: which of them this is, from 0. Process 0 writes the folder."""
 
 
 def main(arguments: list[str]) -> None:
@@ -50,7 +61,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _main(arguments: list[str], stop: Stop) -> None:
-    from experiments.config import Study, load_study
+    from experiments import machines
+    from experiments.config import Study, as_json, load_study
 
     @dataclass(kw_only=True)
     class Run(_Run):
@@ -66,31 +78,52 @@ def _main(arguments: list[str], stop: Stop) -> None:
         else:
             chosen = parse(_Run)
             study = load_study(chosen.config)
+    if chosen.tensorboard and find_spec("tensorboardX") is None:
+        with ending(BAD_INPUT, ModuleNotFoundError):
+            raise ModuleNotFoundError(
+                "--tensorboard: needs a package that is absent: pip install tensorboardX"
+            )
+    console = _join(chosen)
     keep_compiled(pooch.os_cache("jbn") / "compiled")
+    with machines.together():
+        with ending(BAD_INPUT, machines.MachinesError):
+            machines.check_same("a study", json.dumps(as_json(study)).encode())
+        if chosen.dry_run:
+            _plan(study, chosen, console)
+        else:
+            command = f"{PROGRAM} run {shlex.join(arguments)}"
+            _carry_out(study, chosen, command=command, console=console, stop=stop)
+
+
+def _join(chosen: _Run) -> Console:
+    """Meets the other processes, if there are any; returns where to speak."""
+    from experiments import machines
+
+    meeting = machines.Meeting(chosen.coordinator, chosen.num_processes, chosen.process_id)
     console = Console(quiet=chosen.quiet)
-    if chosen.dry_run:
-        _plan(study, chosen, console)
-    else:
-        command = f"{PROGRAM} run {shlex.join(arguments)}"
-        _carry_out(study, chosen, command=command, console=console, stop=stop)
+    with ending(BAD_INPUT, machines.MachinesError):
+        machines.join(meeting, partial(console.print, markup=False, highlight=False))
+    return Console(quiet=chosen.quiet or not machines.is_first())
 
 
 def _plan(study: "Study", chosen: _Run, console: Console) -> None:
+    from experiments import machines
+    from experiments.config import ConfigError
     from experiments.data import DataError
     from experiments.folder import FolderError, check
     from experiments.plan import print_plan
 
-    with ending(BAD_INPUT, DataError, FolderError, OSError):
-        check(study, chosen.out)
+    with ending(BAD_INPUT, ConfigError, DataError, FolderError, OSError):
+        machines.from_first(lambda: check(study, chosen.out))
         print_plan(study, chosen.data_dir, console)
 
 
 def _carry_out(study: "Study", chosen: _Run, *, command: str, console: Console, stop: Stop) -> None:
-    from experiments import folder, lock
+    from experiments import folder, lock, machines
     from experiments.run import run
 
     with _failures():
-        with lock.hold(chosen.out) as dead:
+        with lock.hold(chosen.out) if machines.is_first() else nullcontext() as dead:
             if dead:
                 console.print(f"{dead} held this folder and died.", markup=False, highlight=False)
             finished = folder.is_finished(chosen.out)
@@ -101,27 +134,36 @@ def _carry_out(study: "Study", chosen: _Run, *, command: str, console: Console, 
                 command=command,
                 console=console,
                 stop=stop,
+                tensorboard=chosen.tensorboard,
             )
-            # Who died may have been writing the report.
-            write_up(chosen.out, console, if_missing=finished and not dead)
+            machines.part()
+            if machines.is_first():
+                # Who died may have been writing the report.
+                write_up(chosen.out, console, if_missing=finished and not dead)
         if number := stop():
             raise Interrupted(number, f"{chosen.out}: finished.")
 
 
 @contextmanager
 def _failures() -> Iterator[None]:
+    from experiments import machines
     from experiments.checkpoint import CheckpointError
+    from experiments.config import ConfigError
     from experiments.data import DataError
     from experiments.files import SaveError
     from experiments.folder import FolderError
     from experiments.lock import LockedError
+    from experiments.machines import MachinesError
 
+    unusable = (ConfigError, DataError, FolderError, LockedError, MachinesError, OSError)
     try:
         with ExitStack() as stack:
             # A SaveError is an OSError, one that comes after training has begun.
-            stack.enter_context(ending(BAD_INPUT, DataError, FolderError, LockedError, OSError))
+            stack.enter_context(ending(BAD_INPUT, *unusable))
             stack.enter_context(ending(FAILED, SaveError, CheckpointError))
             yield
     except Interrupted as interrupted:
+        if not machines.is_first():  # a signal that one has heard stops all
+            raise SystemExit(interrupted.exit_status) from interrupted
         with ending(interrupted.exit_status, Interrupted):
             raise

@@ -89,13 +89,14 @@ class Workshop:
         self,
         out: Path,
         *arguments: str,
+        config: Path = Path(__file__).parent / "short_study.py",
         prepare: Callable[..., None] | None = None,
         prepared_with: tuple[Any, ...] = (),
     ) -> Started:
         """`python -m experiments run` of STUDY into `out`, after `prepare(*prepared_with)`."""
         self._started += 1
         log = self._folder / f"{self._started}.log"
-        command = ["run", str(Path(__file__).parent / "short_study.py"), "--out", str(out)]
+        command = ["run", str(config), "--out", str(out)]
         log.touch()
         process = _CONTEXT.Process(
             target=_work,
@@ -173,6 +174,42 @@ def wait_for_ever() -> None:
 def on_devices(count: int) -> None:
     """The CPU is `count` devices."""
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+
+
+def small_mnist() -> None:
+    """MNIST is the digits."""
+    from experiments import data
+
+    load = data.load
+    data.load = lambda name, data_dir: load("digits")
+
+
+def other_data() -> None:
+    """The digits in another order."""
+    from experiments import data
+
+    digits = data.load("digits")
+    digits = digits._replace(train_labels=digits.train_labels[::-1])
+    data.load = lambda name, data_dir: digits
+
+
+def saves_once() -> None:
+    """The first save is the last that time allows."""
+    from experiments import checkpoint
+
+    checkpoint.TRAINING_PER_SAVE = 10**9
+
+
+def slurm_task(index: int, port: int) -> None:
+    """What srun tells the tasks of a step with two, whose processes meet at `port`."""
+    os.environ |= {
+        "SLURM_JOB_ID": str(port % 4096),
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": str(index),
+        "SLURM_LOCALID": str(index),
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "localhost",
+    }
 
 
 def _report() -> types.ModuleType:

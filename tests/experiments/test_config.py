@@ -1,10 +1,11 @@
 import json
 from pathlib import Path
 
+import jax
 import pytest
 
 from experiments.config import ConfigError, as_json, load_study
-from jbn import Standard
+from jbn import Ghost, Noisy, Standard
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,6 +90,8 @@ def test_json_holds_every_field(small):
         ("momentum", "0.9"),
         ("epsilon", 0.0),
         ("epsilon", float("nan")),
+        ("data_parallel", 1),
+        ("data_parallel", None),
     ],
 )
 def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(small, field, value):
@@ -105,6 +108,14 @@ def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(small, field,
 )
 def test_limits_and_whole_numbers_are_allowed(small, field, value):
     assert getattr(small(**{field: value}), field) == value
+
+
+@pytest.mark.parametrize("wrap", [lambda noisy: noisy, lambda noisy: Ghost(2, base=noisy)])
+def test_noise_is_not_spread_over_devices(small, wrap):
+    norms = {"noisy": wrap(Noisy(jax.random.key(0)))}
+    small(norms=norms)
+    with pytest.raises(ValueError, match="^data_parallel=True: needs norms without Noisy"):
+        small(norms=norms, data_parallel=True)
 
 
 def said(path: Path) -> str:

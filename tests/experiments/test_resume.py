@@ -17,7 +17,8 @@ from experiments.results import as_arrays
 
 KILLS = 20
 MOMENTS = ("half", "whole", "named", "swept")
-FILES = 1 + 40 + 1  # config.json, a checkpoint at each evaluation of two networks, metrics.nc
+# config.json, metrics.csv, a checkpoint at each evaluation of two networks, metrics.nc
+FILES = 2 + 40 + 1
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def undisturbed(workshop, tmp_path_factory):
 def left(workshop, tmp_path_factory):
     """A folder whose run was killed as it saved the fifth checkpoint."""
     folder = tmp_path_factory.mktemp("left")
-    status, said = workshop.carry_out(folder, prepare=die_at, prepared_with=(6, "half"))
+    status, said = workshop.carry_out(folder, prepare=die_at, prepared_with=(7, "half"))
     assert status == -signal.SIGKILL, said
     return folder
 
@@ -62,14 +63,20 @@ def metrics(folder):
 def assert_same(folder, undisturbed):
     assert files(folder) == files(undisturbed)
     assert metrics(folder).to_netcdf() == metrics(undisturbed).to_netcdf()
-    for name in ("config.json", "summary.json"):
+    for name in ("config.json", "metrics.csv", "summary.json"):
         assert (folder / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
 def test_the_same_command_twice_gives_the_same_bytes(workshop, undisturbed, tmp_path):
     assert workshop.carry_out(tmp_path)[0] == 0
     assert_same(tmp_path, undisturbed)
-    assert files(tmp_path) == {"config.json", "metrics.nc", "summary.json", "report.html"}
+    assert files(tmp_path) == {
+        "config.json",
+        "metrics.csv",
+        "metrics.nc",
+        "summary.json",
+        "report.html",
+    }
 
 
 def test_killed_again_and_again(workshop, undisturbed, tmp_path):
@@ -145,7 +152,8 @@ def test_with_all_checkpoints_damaged_it_starts_over(workshop, undisturbed, half
 
 def test_a_full_disk(workshop, undisturbed, half_way):
     before = files(half_way) - {"checkpoints/000000000010.ckpt.part", ".lock"}
-    status, said = workshop.carry_out(half_way, prepare=full_disk_at, prepared_with=(1,))
+    # Each file is flushed, and then its folder: metrics.csv's are the first two.
+    status, said = workshop.carry_out(half_way, prepare=full_disk_at, prepared_with=(3,))
     assert status == 1
     path = half_way / "checkpoints" / "000000000010.ckpt"
     assert f"[Errno 28] No space left on device: '{path}'" in said
@@ -213,6 +221,16 @@ def test_another_config_is_refused(workshop, half_way):
         "seeds=[0, 1]. Choose another folder with --out, or remove this one."
     )
     assert files(half_way) == before - {".lock"}
+
+
+def test_a_folder_older_than_a_field_of_the_config(workshop, undisturbed, tmp_path):
+    folder = shutil.copytree(undisturbed, tmp_path / "old")
+    fields = json.loads((folder / "config.json").read_text())
+    assert fields.pop("data_parallel") is False
+    (folder / "config.json").write_text(json.dumps(fields))
+    status, said = workshop.carry_out(folder)
+    assert (status, "finished before" in said) == (0, True)
+    assert workshop.carry_out(folder, "--data-parallel")[0] == 2
 
 
 def test_finished_it_is_left_alone(workshop, undisturbed, tmp_path):

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from experiments import sweep
-from experiments.config import Study
+from experiments import models, sweep
+from experiments.config import ConfigError, Study
 from experiments.data import Data
-from experiments.sweep import make_mesh, make_sweep, place
-from jbn import Standard
+from experiments.sweep import make_mesh, make_sweep, mesh_of, place
+from jbn import Detached, Ghost, Renorm, Standard
+from jbn.linen import BatchNorm
 
 RUNS = 6  # three learning rates, two seeds
 
@@ -71,6 +72,41 @@ def test_runs_fill_the_devices(small, devices):
     assert len(rates) == len(seeds) == -(-RUNS // devices) * devices
     np.testing.assert_array_equal(seeds[:RUNS], [0, 7, 0, 7, 0, 7])
     assert set(rates[RUNS:]) <= {np.float32(3.0)}
+
+
+@pytest.mark.parametrize(
+    "norm", [None, Standard(), Renorm(), Ghost(3), Ghost(3, base=Detached())], ids=str
+)
+def test_batches_over_devices_are_the_batches_of_one_device(small, digits, one_device, norm):
+    # Ghost's three divide the population that evaluation takes as one batch, and a share of six.
+    fields = {"norms": {"norm": norm}, "batch_size": 24, "seeds": (0,), "learning_rates": (0.1,)}
+    alone = next(train(small(**fields), digits, one_device, norm))
+    study = small(**fields, data_parallel=True)
+    spread = next(train(study, digits, mesh_of(study), norm))
+    # Sums in another order are 1e-6 apart, and at a small learning rate stay so for forty steps.
+    chex.assert_trees_all_close(spread, alone, rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("forgotten", ["gradients", "moments"])
+def test_devices_that_do_not_meet_are_noticed(small, digits, one_device, monkeypatch, forgotten):
+    fields = {"norms": {"bn": Standard()}, "seeds": (0,), "learning_rates": (0.1,)}
+    alone = next(train(small(**fields), digits, one_device, Standard()))
+    if forgotten == "gradients":
+        monkeypatch.setattr(jax.lax, "pmean", lambda tree, axis_name: tree)
+    else:
+        monkeypatch.setattr(models, "BatchNorm", lambda *a, axis_name, **b: BatchNorm(*a, **b))
+    study = small(**fields, data_parallel=True)
+    spread = next(train(study, digits, mesh_of(study), Standard()))
+    with pytest.raises(AssertionError):
+        chex.assert_trees_all_close(spread, alone, rtol=2e-4, atol=2e-6)
+
+
+def test_batches_that_do_not_divide_are_refused(small):
+    with pytest.raises(ConfigError, match="^batch_size=30: needs a multiple of the 4 devices"):
+        mesh_of(small(batch_size=30, data_parallel=True))
+    ghosts = small(norms={"g": Ghost(8)}, batch_size=16, data_parallel=True)
+    with pytest.raises(ConfigError, match=r"^norms: g: Ghost\(group_size=8.*4 examples each\.$"):
+        mesh_of(ghosts)
 
 
 def test_a_diverging_run_leaves_its_neighbours_bit_identical(small, digits, one_device):

@@ -1,0 +1,308 @@
+"""Several processes, on one machine or many, that carry out one study together.
+
+JAX makes one program of them, over all their devices. The rest is here: how they meet, how they
+decide alike, and how they end alike. Process 0 alone has the folder, and alone speaks. Where there
+is only one process, nothing here does anything.
+"""
+
+import os
+import pickle
+import re
+import socket
+import sys
+import time
+import traceback
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+
+# Whoever is not process 0 waits this long for it to listen: JAX would wait too, and then abort.
+SECONDS_TO_MEET = 60.0
+
+# What started this process, and started how many: Slurm's srun, Open MPI, MPICH and its kin.
+_LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+_INDEXED_JOB = "JOB_COMPLETION_INDEX"  # Kubernetes
+
+_BLOCK = 1024
+_FAILED = 1
+
+_Value = TypeVar("_Value")
+
+
+class MachinesError(RuntimeError):
+    """Processes that cannot work together; the message is one line."""
+
+
+class Meeting(NamedTuple):
+    """Where processes meet, and which of them this is."""
+
+    coordinator: str | None
+    """HOST:PORT that process 0 listens at, as the others can reach it."""
+    num_processes: int | None
+    process_id: int | None
+    """From 0."""
+
+
+class _Elsewhere(SystemExit):
+    """Another process ends, with this status; it has said why."""
+
+
+def join(meeting: Meeting, say: Callable[[str], None]) -> None:
+    """Joins this process to the others of `meeting`, or to those of a cluster that JAX knows.
+
+    Must come before JAX is used for anything else.
+
+    Raises:
+        MachinesError: when `meeting` is incomplete or wrong, or nobody comes.
+    """
+    # JAX would take SIGTERM for its own, and `interrupts` listens to it.
+    config: Any = jax.config
+    config.update("jax_enable_preemption_service", False)
+    if meeting == Meeting(None, None, None):
+        _join_cluster()
+    else:
+        _join_at(*_check(meeting), say)
+    if not several():
+        return
+    if not is_first():  # what libraries print, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    counts = Counter(device.process_index for device in jax.devices())
+    if len(set(counts.values())) > 1:
+        if not is_first():
+            raise SystemExit(2)
+        each = ", ".join(f"{count} in process {index}" for index, count in sorted(counts.items()))
+        raise MachinesError(f"Every process needs as many devices as the others, found {each}.")
+
+
+def several() -> bool:
+    """Whether this process is one of several that still need each other."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that reads, writes and speaks."""
+    return jax.process_index() == 0
+
+
+def agree(number: int) -> int:
+    """The largest `number` that a process came with; ends this process where another has failed.
+
+    All processes must call it, and in the same order as everything else that brings them together.
+    """
+    return _meet(number)
+
+
+def on_first(act: Callable[[], object]) -> None:
+    """Has process 0 do `act`; the others go on when it has."""
+    if is_first():
+        act()
+    agree(0)
+
+
+def from_first(make: Callable[[], _Value]) -> _Value:
+    """What `make` returns in process 0, in all of them. The others do not call it."""
+    if not several():
+        return make()
+    content = pickle.dumps(make()) if is_first() else b""
+    blocks = agree(-(-len(content) // _BLOCK))
+    # As bytes: the sum that brings numbers over makes 0.0 of -0.0.
+    buffer = np.zeros((blocks, _BLOCK), np.uint8)
+    buffer.reshape(-1)[: len(content)] = np.frombuffer(content, np.uint8)
+    return pickle.loads(multihost_utils.broadcast_one_to_all(buffer).tobytes())
+
+
+def check_same(what: str, *contents: bytes) -> None:
+    """Sees that all processes were given the same `contents`.
+
+    Raises:
+        MachinesError: in process 0, when they were not; the others end with it.
+    """
+    agree(0)
+    if not several():
+        return
+    crc = 0
+    for content in contents:
+        crc = zlib.crc32(content, crc)
+    crcs = multihost_utils.process_allgather(np.array(crc, np.uint32))
+    if is_first() and (odd := np.flatnonzero(crcs != crc)).size:
+        raise MachinesError(
+            f"Process {odd[0]} was given {what} other than process 0: give all of them the same."
+        )
+    agree(0)
+
+
+def fetch(tree: Any) -> Any:
+    """The arrays of `tree`, wherever their parts lie, on this machine as numpy's."""
+    if several():
+        tree = multihost_utils.process_allgather(tree, tiled=True)
+    return jax.device_get(tree)
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """`tree`, of which every process has all, on the devices of `sharding`."""
+    if not several():
+        return jax.device_put(tree, sharding)
+
+    def spread(leaf: Any) -> jax.Array:
+        whole = np.asarray(leaf)
+        whole = whole.astype(jax.dtypes.canonicalize_dtype(whole.dtype), copy=False)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+
+    return jax.tree.map(spread, tree)
+
+
+def part() -> None:
+    """From here on this process needs no other. Waits until all have come here."""
+    jax.distributed.shutdown()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Within it, a process that exits takes the others along, with its status.
+
+    They leave where they next `agree`, in whatever here brings them together but `fetch`. What is
+    no exit, a bug or the end of another process, ends this one at once, and JAX then ends the
+    others: no one knows where they wait.
+    """
+    try:
+        yield
+        part()
+    except _Elsewhere:
+        part()
+        raise
+    except SystemExit as end:
+        if several():
+            try:
+                _meet(0, end.code if isinstance(end.code, int) else _FAILED)
+                part()
+            except jax.errors.JaxRuntimeError as error:
+                _die(error)
+        raise
+    except BaseException as error:
+        if several():
+            _die(error)
+        raise
+
+
+def _join_at(address: str, count: int, index: int, say: Callable[[str], None]) -> None:
+    if count == 1:
+        return
+    host, port = _host_and_port(address)
+    if index == 0:
+        _check_free(address, port)
+        say(f"Waiting for {count - 1} other processes at {address}.")
+    else:
+        _await(address, host, port)
+    # Flags are all: a cluster that is there too would choose devices.
+    jax.distributed.initialize(address, count, index, cluster_detection_method="deactivate")
+
+
+def _join_cluster() -> None:
+    config: Any = jax.config
+    launched = [name for name in _LAUNCHED if os.environ.get(name, "1") not in ("", "0", "1")]
+    if _INDEXED_JOB in os.environ:
+        launched.append(_INDEXED_JOB)
+    # On a TPU's machine JAX puts it there, unless the user has chosen.
+    on_tpu = "tpu" in (config.jax_platforms or "")
+    # Elsewhere JAX is not asked: in a shell of one Slurm task it would leave one GPU of several,
+    # and in any pod of Kubernetes it would warn.
+    if not (launched or on_tpu):
+        return
+    try:
+        jax.distributed.initialize()
+    except Exception as error:
+        if launched:
+            raise MachinesError(
+                f"{launched[0]}={os.environ[launched[0]]} says that this process is one of "
+                f"several, and JAX cannot find the others ({error}). Give --coordinator, "
+                "--num-processes and --process-id."
+            ) from error
+
+
+def _check(meeting: Meeting) -> tuple[str, int, int]:
+    address, count, index = meeting
+    if address is None or count is None or index is None:
+        missing = [
+            f"--{name.replace('_', '-')}"
+            for name, value in meeting._asdict().items()
+            if value is None
+        ]
+        raise MachinesError(
+            "Needs --coordinator, --num-processes and --process-id, or none of them: "
+            f"{' and '.join(missing)} missing."
+        )
+    _host_and_port(address)
+    if count < 1:
+        raise MachinesError(f"--num-processes {count}: needs a whole number from 1.")
+    if not 0 <= index < count:
+        raise MachinesError(
+            f"--process-id {index}: needs a whole number from 0 to {count - 1}, since there are "
+            f"{count} processes."
+        )
+    return address, count, index
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    match = re.fullmatch(r"\[?([^\[\]\s]+)\]?:(\d{1,5})", address)
+    if match is None or not 0 < int(match[2]) < 2**16:
+        raise MachinesError(
+            f"--coordinator {address}: needs HOST:PORT, a name or address of process 0's machine "
+            "and a free port there."
+        )
+    return match[1], int(match[2])
+
+
+def _check_free(address: str, port: int) -> None:
+    # JAX does not survive a port that is taken.
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise MachinesError(
+            f"--coordinator {address}: cannot listen there ({error.strerror}). Choose another port."
+        ) from error
+
+
+def _await(address: str, host: str, port: int) -> None:
+    deadline = time.monotonic() + SECONDS_TO_MEET
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=5).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise MachinesError(
+                    f"--coordinator {address}: nobody listens there after {SECONDS_TO_MEET:.0f} s "
+                    f"({error.strerror or error}). Start process 0, and see that its machine can "
+                    "be reached."
+                ) from error
+        time.sleep(0.2)
+
+
+def _meet(number: int, status: int = 0) -> int:
+    if not several():
+        return number
+    mine = np.array([number, status], np.int32)
+    numbers, statuses = multihost_utils.process_allgather(mine).T
+    if status == 0 and statuses.any():
+        raise _Elsewhere(int(statuses.max()))
+    return int(numbers.max())
+
+
+def _die(error: BaseException) -> NoReturn:
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        reason = str(error).splitlines()[0]
+        print(
+            f"Process {jax.process_index()} cannot go on: {reason}. If another process is gone, "
+            "see what it said; the same command, given to all, goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
+    else:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(_FAILED)
