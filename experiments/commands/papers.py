@@ -13,7 +13,7 @@ from experiments.commands import BAD_INPUT, PROGRAM, ending
 
 if TYPE_CHECKING:
     from experiments.data import Data
-    from experiments.papers.claim import Claim, Verdict
+    from experiments.papers.claim import Claim, Setting
     from experiments.papers.output import Result
 
 
@@ -72,6 +72,7 @@ def _papers(
     from experiments.config import LARGEST_SEED
     from experiments.papers import output
     from experiments.papers.catalogue import choose
+    from experiments.papers.claim import Setting
 
     if bad := [seed for seed in seeds if not 0 <= seed <= LARGEST_SEED]:
         raise ValueError(f"seed {bad[0]}: needs a whole number from 0 to {LARGEST_SEED}.")
@@ -83,11 +84,17 @@ def _papers(
     if needing := [claim.name for claim in chosen if claim.needs_mnist]:
         images, absent = _mnist(data_dir)
         left_out = dict.fromkeys(needing, absent) if images is None else {}
+    tried = [claim for claim in chosen if claim.name not in left_out]
+    first, *others = (Setting(quick, seed, images) for seed in seeds)
     console, results = Console(), []
-    for claim in chosen:
-        if claim.name not in left_out:
-            results.append(_measure(claim, seeds, images, quick=quick))
-            output.print_result(results[-1], console)
+    for claim in tried:
+        results.append(_measure(claim, first))
+        output.print_result(results[-1], console)
+    # All claims with one setting before the next: some share their runs.
+    for setting in others:
+        for result in results:
+            verdict = _measure(result.claim, setting).outcome.verdict
+            result.again[setting.first_seed] = verdict
     output.print_overview(results, left_out, console)
     if json:
         json.write_text(output.as_json(results, left_out, command), encoding="utf-8")
@@ -95,22 +102,14 @@ def _papers(
         output.write_page(results, left_out, command, out)
 
 
-def _measure(
-    claim: "Claim", seeds: tuple[int, ...], images: "Data | None", *, quick: bool
-) -> "Result":
+def _measure(claim: "Claim", setting: "Setting") -> "Result":
     from experiments.bench.output import progress
-    from experiments.papers.claim import Setting
     from experiments.papers.output import Result
 
-    progress(claim.name)
+    progress(f"{claim.name}, seeds from {setting.first_seed}")
     begun = time.perf_counter()
-    first, *others = seeds
-    outcome = claim.measure(Setting(quick, first, images))
-    seconds = time.perf_counter() - begun
-    again: dict[int, Verdict] = {
-        seed: claim.measure(Setting(quick, seed, images)).verdict for seed in others
-    }
-    return Result(claim, outcome, seconds, again)
+    outcome = claim.measure(setting)
+    return Result(claim, outcome, time.perf_counter() - begun)
 
 
 def _mnist(data_dir: Path | None) -> "tuple[Data | None, str]":

@@ -3,12 +3,66 @@
 import difflib
 from collections.abc import Sequence
 
-from experiments.papers import yang_2019
+from experiments.papers import (
+    arora_2019,
+    balduzzi_2017,
+    bjorck_2018,
+    daneshmand_2020,
+    daneshmand_2021,
+    de_2020,
+    galloway_2019,
+    hoffer_2017,
+    ioffe_2015,
+    ioffe_2017,
+    karakida_2019,
+    kohler_2019,
+    laarhoven_2017,
+    meterez_2024,
+    santurkar_2018,
+    santurkar_2018_shift,
+    schoenholz_2017,
+    wan_2020,
+    wu_2021,
+    yang_2019,
+    yang_activations,
+    yang_depth,
+)
 from experiments.papers.claim import Claim
 
+# Claims about the same runs stand together: they share them.
 CLAIMS: tuple[Claim, ...] = (
     yang_2019.RATES,
     yang_2019.FIXED_POINT,
+    laarhoven_2017.SCALE,
+    wan_2020.ANGLE,
+    bjorck_2018.TOLERANCE,
+    bjorck_2018.SPEED,
+    ioffe_2015.ACCURACY,
+    ioffe_2015.SCALE_DRIFT,
+    ioffe_2015.MEDIAN_DRIFT,
+    daneshmand_2020.RANK,
+    daneshmand_2021.GAP,
+    daneshmand_2021.CENTRED,
+    santurkar_2018.IDENTITY,
+    santurkar_2018.VARIATION,
+    santurkar_2018.SMOOTHNESS,
+    galloway_2019.ROBUSTNESS,
+    ioffe_2017.RENORM,
+    arora_2019.ANY_RATE,
+    de_2020.RESIDUAL,
+    yang_depth.DEPTH,
+    santurkar_2018_shift.NOISE,
+    santurkar_2018_shift.GRADIENT_SHIFT,
+    yang_activations.ACTIVATIONS,
+    meterez_2024.ORTHOGONAL,
+    meterez_2024.ELSEWHERE,
+    balduzzi_2017.RESIDUAL,
+    balduzzi_2017.PLAIN,
+    schoenholz_2017.CHI,
+    wu_2021.PRECISE,
+    kohler_2019.RAYLEIGH,
+    karakida_2019.FISHER,
+    hoffer_2017.GHOST,
 )
 
 

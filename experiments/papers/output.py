@@ -31,7 +31,7 @@ class Result:
     claim: Claim
     outcome: Outcome
     seconds: float
-    again: Mapping[int, Verdict] = field(default_factory=dict)
+    again: dict[int, Verdict] = field(default_factory=dict)
     """Verdicts with other seeds, by the first of them."""
 
 

@@ -1,0 +1,237 @@
+"""Small networks trained on images, many (seed, learning rate) rows as one program.
+
+`experiments.train` runs studies, and measures, saves and resumes them. A claim needs less of that
+and other things: a batch of its own kind, a norm that changes from step to step, a look at the
+loss around the weights.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.data import Data
+from experiments.models import MLP
+from experiments.papers.claim import Setting
+from jbn import Variant
+
+_POPULATION = 5000  # examples for the population's statistics
+_AT_ONCE = 1000  # test examples, few enough to stay in the cache
+
+# What a seed's random numbers are for.
+_WEIGHTS, _BATCHES, _NORM, _TEST = range(4)
+
+
+class Images(NamedTuple):
+    """A data set of bytes, of which a network sees (byte - shift) / scale."""
+
+    train: Any
+    train_labels: Any
+    test: Any
+    test_labels: Any
+    shift: Any
+    scale: Any
+
+
+class State(NamedTuple):
+    """A network between two steps."""
+
+    seed: jax.Array
+    learning_rate: jax.Array
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+
+
+class Seen(NamedTuple):
+    """What a step saw before it moved the weights."""
+
+    loss: jax.Array
+    inputs: tuple[jax.Array, ...]
+    """Of each hidden activation, `(batch, width)`."""
+
+
+def uniformly(images: Images, key: jax.Array, batch_size: int) -> jax.Array:
+    """Rows of the training set, drawn with replacement."""
+    return jax.random.randint(key, (batch_size,), 0, images.train.shape[0])
+
+
+class Task(NamedTuple):
+    """A network and how it is trained, by SGD."""
+
+    model: MLP
+    batch_size: int = 128
+    draw: Callable[[Images, jax.Array, int], jax.Array] = uniformly
+    """(images, key, batch size) -> rows of the training set."""
+    norm_at: Callable[[jax.Array, jax.Array], Variant] | None = None
+    """(step, key) -> the norm of that step's training, in place of the model's."""
+
+
+def unit_interval(data: Data) -> Images:
+    """Pixels from 0 to 1."""
+    return Images(*data[:4], np.float32(0), np.float32(data.brightest))
+
+
+def standardized(data: Data) -> Images:
+    """Pixels with mean 0 and standard deviation 1 over the training set."""
+    values, counts = np.unique(data.train_images, return_counts=True)
+    mean = np.average(values, weights=counts)
+    deviation = np.sqrt(np.average((values - mean) ** 2, weights=counts))
+    return Images(*data[:4], np.float32(mean), np.float32(deviation))
+
+
+def binary(data: Data) -> Images:
+    """Pixels that are 0 or 1, the brighter half 1."""
+    train, test = (
+        (x > data.brightest / 2).astype(np.uint8) for x in (data.train_images, data.test_images)
+    )
+    return Images(train, data.train_labels, test, data.test_labels, np.float32(0), np.float32(1))
+
+
+def begin(task: Task, images: Images, seed: jax.Array, learning_rate: jax.Array) -> State:
+    """Before the first step. Tasks that differ in their norm begin with the same kernels."""
+    variables = task.model.init(
+        _key(seed, _WEIGHTS), jnp.zeros((1, images.train.shape[1])), use_running_average=False
+    )
+    return State(
+        seed, learning_rate, jnp.int32(0), variables["params"], variables.get("batch_stats", {})
+    )
+
+
+def next_loss(
+    task: Task, images: Images, state: State
+) -> Callable[[Any], tuple[jax.Array, tuple[Any, tuple[jax.Array, ...]]]]:
+    """The loss of the next step's batch, and the running statistics and activations' inputs with
+    it, as a function of the weights."""
+    rows = task.draw(images, _key(state.seed, _BATCHES, state.step), task.batch_size)
+    x, labels = pixels(images, images.train[rows]), images.train_labels[rows]
+    model = task.model
+    if task.norm_at is not None:
+        model = model.clone(norm=task.norm_at(state.step, _key(state.seed, _NORM, state.step)))
+
+    def loss(params: Any) -> tuple[jax.Array, tuple[Any, tuple[jax.Array, ...]]]:
+        scores, inputs, batch_stats = _train_mode(model, params, state.batch_stats, x)
+        return cross_entropy(scores, labels), (batch_stats, inputs)
+
+    return loss
+
+
+def step(task: Task, images: Images, state: State) -> tuple[State, Seen]:
+    """One more step."""
+    loss_fn = next_loss(task, images, state)
+    (loss, (batch_stats, inputs)), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
+        state.params
+    )
+    optimizer = optax.sgd(state.learning_rate)
+    update, _ = optimizer.update(gradient, optimizer.init(state.params))
+    after = state._replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, update),
+        batch_stats=batch_stats,
+    )
+    return after, Seen(loss, inputs)
+
+
+def advance(task: Task, images: Images, state: State, steps: int) -> tuple[State, jax.Array]:
+    """So many more steps, and the loss at each."""
+
+    def one(state: State, _: None) -> tuple[State, jax.Array]:
+        state, seen = step(task, images, state)
+        return state, seen.loss
+
+    return jax.lax.scan(one, state, length=steps)
+
+
+def with_population_stats(task: Task, images: Images, state: State) -> State:
+    """PreciseBN: running statistics that are the population's at these weights, not an average
+    over weights past."""
+    stride = max(images.train.shape[0] // _POPULATION, 1)
+    x = pixels(images, images.train[::stride])
+    _, _, batch_stats = _train_mode(task.model, state.params, state.batch_stats, x, momentum=0.0)
+    return state._replace(batch_stats=batch_stats)
+
+
+def infer(task: Task, state: State, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """Scores and the activations' inputs, with running statistics."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return cast(Any, task.model.apply(variables, x, use_running_average=True))
+
+
+def unchanged(x: jax.Array, label: jax.Array, key: jax.Array) -> jax.Array:
+    """One example as it is."""
+    return x
+
+
+def accuracy(
+    task: Task,
+    images: Images,
+    state: State,
+    change: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] = unchanged,
+) -> jax.Array:
+    """On the test set, with running statistics.
+
+    Args:
+        change: (pixels, label, key) of one example -> the pixels that the network is shown.
+    """
+
+    def correct(example: tuple[jax.Array, ...]) -> jax.Array:
+        image, label, number = example
+        x = change(pixels(images, image), label, _key(state.seed, _TEST, number))
+        scores, _ = infer(task, state, x[None])
+        return jnp.argmax(scores[0]) == label
+
+    examples = (images.test, images.test_labels, jnp.arange(images.test.shape[0]))
+    return jnp.mean(jax.lax.map(correct, examples, batch_size=_AT_ONCE))
+
+
+def pixels(images: Images, raw: Any) -> jax.Array:
+    return (raw.astype(jnp.float32) - images.shift) / images.scale
+
+
+def cross_entropy(scores: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(scores, labels))
+
+
+def rows(*columns: Any) -> tuple[np.ndarray, ...]:
+    """Every combination of the columns' values, the last running fastest, for `spread`."""
+    return tuple(grid.ravel() for grid in np.meshgrid(*columns, indexing="ij"))
+
+
+def once(measure: Callable[[Setting], Any]) -> Callable[[Setting], Any]:
+    """Keeps what was last measured: claims about the same runs, in turn, share them."""
+    kept: dict[Any, Any] = {}
+
+    @wraps(measure)
+    def remembered(setting: Setting) -> Any:
+        asked = (setting.quick, setting.first_seed, id(setting.images))
+        if asked not in kept:
+            kept.clear()
+            # The images too, so that no others can have their id.
+            kept[asked] = (setting.images, measure(setting))
+        return kept[asked][1]
+
+    return remembered
+
+
+def _train_mode(
+    model: MLP, params: Any, batch_stats: Any, x: jax.Array, momentum: float | None = None
+) -> tuple[jax.Array, tuple[jax.Array, ...], Any]:
+    (scores, inputs), updated = model.apply(
+        {"params": params, "batch_stats": batch_stats},
+        x,
+        use_running_average=False,
+        momentum=momentum,
+        mutable=["batch_stats"],
+    )
+    return scores, inputs, updated.get("batch_stats", {})
+
+
+def _key(seed: jax.Array, *stream: int | jax.Array) -> jax.Array:
+    key = jax.random.key(seed)
+    for number in stream:
+        key = jax.random.fold_in(key, number)
+    return key

@@ -1,0 +1,99 @@
+"""The trainer of the claims about MNIST, on digits."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.data import load
+from experiments.models import MLP
+from experiments.papers import training
+from experiments.papers.claim import Setting
+from experiments.papers.training import Task
+from jbn import Standard
+
+HE = jax.nn.initializers.he_normal()
+PLAIN = Task(MLP((16,), jax.nn.relu, HE), batch_size=32)
+NORMED = Task(MLP((16,), jax.nn.relu, HE, Standard()), batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load("digits")
+
+
+def begun(task, images, seed=0, learning_rate=0.5):
+    return training.begin(task, images, jnp.uint32(seed), jnp.float32(learning_rate))
+
+
+def test_pixels(data):
+    x = training.pixels(training.standardized(data), data.train_images)
+    chex.assert_trees_all_close((jnp.mean(x), jnp.std(x)), (0.0, 1.0), atol=1e-5)
+    assert set(np.unique(training.binary(data).train)) == {0, 1}
+    x = training.pixels(training.unit_interval(data), data.train_images)
+    assert (x.min(), x.max()) == (0, 1)
+
+
+def test_a_step_is_sgd_on_the_next_batch(data):
+    images = training.unit_interval(data)
+    state = begun(PLAIN, images)
+    loss_fn = training.next_loss(PLAIN, images, state)
+    gradient = jax.grad(lambda params: loss_fn(params)[0])(state.params)
+    expected = jax.tree.map(lambda w, g: w - 0.5 * g, state.params, gradient)
+    after, seen = training.step(PLAIN, images, state)
+    chex.assert_trees_all_close(after.params, expected, rtol=1e-6)
+    chex.assert_trees_all_close(seen.loss, loss_fn(state.params)[0])
+    assert after.step == 1
+    # The next batch is another one.
+    assert training.next_loss(PLAIN, images, after)(state.params)[0] != seen.loss
+
+
+def test_tasks_begin_alike_and_seeds_do_not(data):
+    images = training.unit_interval(data)
+    kernel = begun(PLAIN, images).params["hidden_1"]["kernel"]
+    chex.assert_trees_all_equal(kernel, begun(NORMED, images).params["hidden_1"]["kernel"])
+    other = begun(PLAIN, images, seed=1).params["hidden_1"]["kernel"]
+    assert not np.allclose(kernel, other)
+
+
+def test_it_learns(data):
+    images = training.standardized(data)
+
+    @jax.jit
+    def run(images):
+        state, losses = training.advance(NORMED, images, begun(NORMED, images), 100)
+        state = training.with_population_stats(NORMED, images, state)
+        blank = partial(training.accuracy, NORMED, images, state, lambda x, label, key: 0 * x)
+        return losses, training.accuracy(NORMED, images, state), blank()
+
+    losses, accuracy, blank = run(images)
+    assert losses[-1] < losses[0] / 2
+    assert accuracy > 0.85
+    assert blank < 0.2
+
+
+def test_population_stats_are_those_of_the_training_set(data):
+    images = training.unit_interval(data)
+    state = training.with_population_stats(NORMED, images, begun(NORMED, images))
+    z = data.train_images / 16 @ np.asarray(state.params["hidden_1"]["kernel"])
+    stats = state.batch_stats["norm_1"]
+    chex.assert_trees_all_close(stats["mean"], z.mean(axis=0), rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(stats["var"], z.var(axis=0), rtol=1e-4)
+
+
+def test_rows():
+    seeds, rates = training.rows(np.arange(2), np.array([0.1, 0.2, 0.3]))
+    np.testing.assert_array_equal(seeds, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(rates.reshape(2, 3)[1], [0.1, 0.2, 0.3])
+
+
+def test_once_measures_again_for_another_setting(data):
+    asked = []
+    measure = training.once(lambda setting: asked.append(setting) or len(asked))
+    assert measure(Setting(images=data)) == measure(Setting(images=data)) == 1
+    assert measure(Setting(images=data, first_seed=1)) == 2
+    assert measure(Setting(images=data, quick=True)) == 3
+    assert measure(Setting(images=data._replace(brightest=1.0), quick=True)) == 4
