@@ -182,7 +182,7 @@ def together() -> Iterator[None]:
             try:
                 _meet(0, end.code if isinstance(end.code, int) else _FAILED)
                 part()
-            except jax.errors.JaxRuntimeError as error:
+            except (jax.errors.JaxRuntimeError, ValueError) as error:
                 _die(error)
         raise
     except BaseException as error:
@@ -295,7 +295,8 @@ def _meet(number: int, status: int = 0) -> int:
 
 
 def _die(error: BaseException) -> NoReturn:
-    if isinstance(error, jax.errors.JaxRuntimeError):
+    # A CPU that is one device computes at once, and says the same by another name.
+    if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
         reason = str(error).splitlines()[0]
         print(
             f"Process {jax.process_index()} cannot go on: {reason}. If another process is gone, "

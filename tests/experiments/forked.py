@@ -10,6 +10,7 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import threading
@@ -81,8 +82,8 @@ class Started:
 class Workshop:
     """Starts processes that share a compilation cache, in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, devices: int = 2) -> None:
+        self._folder, self._devices = folder, devices
         self._started = 0
 
     def start(
@@ -100,7 +101,14 @@ class Workshop:
         log.touch()
         process = _CONTEXT.Process(
             target=_work,
-            args=([*command, *arguments], log, self._folder / "cache", prepare, prepared_with),
+            args=(
+                [*command, *arguments],
+                log,
+                self._folder / "cache",
+                self._devices,
+                prepare,
+                prepared_with,
+            ),
         )
         process.start()
         return Started(process, log)
@@ -173,7 +181,9 @@ def wait_for_ever() -> None:
 
 def on_devices(count: int) -> None:
     """The CPU is `count` devices."""
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+    flag = "--xla_force_host_platform_device_count"
+    # The flags of this process's tests, but for the number.
+    os.environ["XLA_FLAGS"] = re.sub(rf"{flag}=\d+", f"{flag}={count}", os.environ["XLA_FLAGS"])
 
 
 def small_mnist() -> None:
@@ -232,6 +242,7 @@ def _work(
     command: list[str],
     log: Path,
     cache: Path,
+    devices: int,
     prepare: Callable[..., None] | None,
     prepared_with: tuple[Any, ...],
 ) -> None:
@@ -247,6 +258,7 @@ def _work(
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     checkpoint.TRAINING_PER_SAVE = 0  # at every evaluation
     sys.modules["experiments.report"] = _report()
+    on_devices(devices)
     if prepare:
         prepare(*prepared_with)
     main(command)
