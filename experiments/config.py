@@ -1,7 +1,8 @@
 """What a study is: one frozen value, checked field by field, that a file in `configs/` builds.
 
-A config file is Python that defines `study = Study(...)`; the command line overrides its fields by
-name. A mistake is one line that says which field, what came and what is allowed.
+A config file is Python that defines `study = Study(...)`, or several `studies` by name; the command
+line overrides their fields by name. A mistake is one line that says which field, what came and what
+is allowed.
 """
 
 import dataclasses
@@ -137,8 +138,11 @@ DEFAULTS = {
 }
 
 
-def load_study(path: Path) -> Study:
-    """The `study` that the Python file at `path` defines.
+def load_studies(path: Path) -> dict[str, Study]:
+    """What the Python file at `path` defines, by the folder that each study goes to.
+
+    One `study` goes to the folder that `run` is given, here "". Of `studies = {name: Study(...)}`
+    each goes to a folder of its name within it.
 
     Raises:
         ConfigError: when there is none, in one line that names the file.
@@ -149,11 +153,34 @@ def load_study(path: Path) -> Study:
         exec(compile(source, str(path), "exec"), namespace)
     except Exception as error:
         raise ConfigError(f"{path}{_line(error, path)}: {_explain(error)}") from error
-    study = namespace.get("study")
-    if not isinstance(study, Study):
-        found = "nothing of that name" if study is None else f"a {type(study).__name__}"
-        raise ConfigError(f"{path}: needs `study = Study(...)`, found {found}.")
-    return study
+    several = namespace.get("studies")
+    if several is None:
+        several = {"": namespace.get("study")}
+    elif not isinstance(several, Mapping) or not several or not all(map(_is_name, several)):
+        raise ConfigError(
+            f"{path}: studies={several!r}: needs studies by name, {{'wide': Study(...)}}; a name "
+            "is a folder's: letters, digits, spaces and .,=+-_"
+        )
+    for name, study in several.items():
+        if not isinstance(study, Study):
+            found = "nothing of that name" if study is None else f"a {type(study).__name__}"
+            what = f"studies[{name!r}] to be a Study" if name else "`study = Study(...)`"
+            raise ConfigError(f"{path}: needs {what}, found {found}.")
+    return dict(several)
+
+
+def override(studies: Mapping[str, Study], shown: Study, chosen: Study) -> dict[str, Study]:
+    """`studies` with those fields of `chosen` that are not as they were `shown`.
+
+    Raises:
+        ValueError: when one of them cannot have such a field.
+    """
+    changed = {
+        field.name: getattr(chosen, field.name)
+        for field in dataclasses.fields(Study)
+        if getattr(chosen, field.name) != getattr(shown, field.name)
+    }
+    return {name: dataclasses.replace(study, **changed) for name, study in studies.items()}
 
 
 def as_json(study: Study) -> dict[str, Any]:
@@ -179,6 +206,10 @@ def _check(study: Study, field: str, allows: Callable[[Any], bool], allowed: str
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value.strip() != ""
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[\w=+-][\w .,=+-]*", value) is not None
 
 
 def _is_norms(value: Any) -> bool:

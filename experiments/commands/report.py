@@ -1,6 +1,7 @@
 """`report DIR [DIR ...]`: what finished studies show, one by one or side by side."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,10 +29,7 @@ def main(arguments: list[str]) -> None:
         with ending(BAD_INPUT, ValueError, OSError):
             if len(directories) == 1:
                 return write_up(directories[0], Console())
-            from experiments.comparison import write_comparison
-
-            page = write_comparison(directories, out)
-            print_path("Comparison", page, Console())
+            compare(directories, out, Console())
 
     tyro.cli(report, prog=f"{PROGRAM} report", args=arguments)
 
@@ -48,6 +46,13 @@ def write_up(directory: Path, console: Console, *, if_missing: bool = False) -> 
         page = write_report(directory)
         print_table(json.loads(summary.read_text(encoding="utf-8")), console)
     print_path("Report", page, console)
+
+
+def compare(directories: Sequence[Path], out: Path, console: Console) -> None:
+    """Writes the page `out` that holds the studies in `directories` against each other."""
+    from experiments.comparison import write_comparison
+
+    print_path("Comparison", write_comparison(directories, out), console)
 
 
 def print_path(label: str, page: Path, console: Console) -> None:

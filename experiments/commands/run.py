@@ -2,20 +2,20 @@
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import pooch
 import tyro
 from rich.console import Console
 
 from experiments.commands import BAD_INPUT, FAILED, PROGRAM, ending
-from experiments.commands.report import write_up
+from experiments.commands.report import compare, write_up
 from experiments.devices import keep_compiled
 from experiments.interrupts import Interrupted, Stop, listening
 
@@ -33,9 +33,10 @@ class _Run:
     """
 
     config: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="CONFIG")]
-    """A Python file that defines `study = Study(...)`."""
+    """A Python file that defines `study = Study(...)`, or `studies = {name: Study(...)}`."""
     out: Path
-    """Folder for the results; made if absent."""
+    """Folder for the results; made if absent. Of several studies each has a folder in it, and
+    comparison.html holds them against each other."""
     data_dir: Path | None = None
     """Folder with MNIST's four files. Otherwise JBN_DATA_DIR is asked, then they are downloaded."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> None:
 
 def _main(arguments: list[str], stop: Stop) -> None:
     from experiments import machines
-    from experiments.config import Study, as_json, load_study
+    from experiments.config import Study, as_json, load_studies, override
 
     @dataclass(kw_only=True)
     class Run(_Run):
@@ -72,12 +73,13 @@ def _main(arguments: list[str], stop: Stop) -> None:
     parse = partial(tyro.cli, prog=f"{PROGRAM} run", args=arguments)
     with ending(BAD_INPUT, ValueError):
         if arguments and not arguments[0].startswith("-"):
-            study = load_study(Path(arguments[0]))
-            chosen = parse(Run, default=Run(config=tyro.MISSING, out=tyro.MISSING, study=study))
-            study = chosen.study
+            studies = load_studies(Path(arguments[0]))
+            shown = next(iter(studies.values()))
+            chosen = parse(Run, default=Run(config=tyro.MISSING, out=tyro.MISSING, study=shown))
+            studies = override(studies, shown, chosen.study)
         else:
             chosen = parse(_Run)
-            study = load_study(chosen.config)
+            studies = load_studies(chosen.config)
     if chosen.tensorboard and find_spec("tensorboardX") is None:
         with ending(BAD_INPUT, ModuleNotFoundError):
             raise ModuleNotFoundError(
@@ -87,12 +89,18 @@ def _main(arguments: list[str], stop: Stop) -> None:
     keep_compiled(pooch.os_cache("jbn") / "compiled")
     with machines.together():
         with ending(BAD_INPUT, machines.MachinesError):
-            machines.check_same("a study", json.dumps(as_json(study)).encode())
+            configs = {name: as_json(study) for name, study in studies.items()}
+            machines.check_same("a study", json.dumps(configs).encode())
+        folders = {chosen.out / name: study for name, study in studies.items()}
         if chosen.dry_run:
-            _plan(study, chosen, console)
+            _plan(folders, chosen, console)
         else:
             command = f"{PROGRAM} run {shlex.join(arguments)}"
-            _carry_out(study, chosen, command=command, console=console, stop=stop)
+            for folder, study in folders.items():
+                at_work = _Work(folder, study, folder == [*folders][-1])
+                _carry_out(at_work, chosen, command=command, console=console, stop=stop)
+            if len(folders) > 1 and machines.is_first():
+                compare([*folders], chosen.out / "comparison.html", console)
 
 
 def _join(chosen: _Run) -> Console:
@@ -106,7 +114,7 @@ def _join(chosen: _Run) -> Console:
     return Console(quiet=chosen.quiet or not machines.is_first())
 
 
-def _plan(study: "Study", chosen: _Run, console: Console) -> None:
+def _plan(folders: "Mapping[Path, Study]", chosen: _Run, console: Console) -> None:
     from experiments import machines
     from experiments.config import ConfigError
     from experiments.data import DataError
@@ -114,34 +122,44 @@ def _plan(study: "Study", chosen: _Run, console: Console) -> None:
     from experiments.plan import print_plan
 
     with ending(BAD_INPUT, ConfigError, DataError, FolderError, OSError):
-        machines.from_first(lambda: check(study, chosen.out))
-        print_plan(study, chosen.data_dir, console)
+        for folder, study in folders.items():
+            machines.from_first(partial(check, study, folder))
+            print_plan(study, chosen.data_dir, console)
 
 
-def _carry_out(study: "Study", chosen: _Run, *, command: str, console: Console, stop: Stop) -> None:
+class _Work(NamedTuple):
+    """One of the studies to be carried out."""
+
+    folder: Path
+    study: "Study"
+    is_last: bool
+
+
+def _carry_out(work: _Work, chosen: _Run, *, command: str, console: Console, stop: Stop) -> None:
     from experiments import folder, lock, machines
     from experiments.run import run
 
     with _failures():
-        with lock.hold(chosen.out) if machines.is_first() else nullcontext() as dead:
+        with lock.hold(work.folder) if machines.is_first() else nullcontext() as dead:
             if dead:
                 console.print(f"{dead} held this folder and died.", markup=False, highlight=False)
-            finished = folder.is_finished(chosen.out)
+            finished = folder.is_finished(work.folder)
             run(
-                study,
-                chosen.out,
+                work.study,
+                work.folder,
                 data_dir=chosen.data_dir,
                 command=command,
                 console=console,
                 stop=stop,
                 tensorboard=chosen.tensorboard,
             )
-            machines.part()
+            if work.is_last:
+                machines.part()
             if machines.is_first():
                 # Who died may have been writing the report.
-                write_up(chosen.out, console, if_missing=finished and not dead)
+                write_up(work.folder, console, if_missing=finished and not dead)
         if number := stop():
-            raise Interrupted(number, f"{chosen.out}: finished.")
+            raise Interrupted(number, f"{work.folder}: finished.")
 
 
 @contextmanager

@@ -1,10 +1,11 @@
+import dataclasses
 import json
 from pathlib import Path
 
 import jax
 import pytest
 
-from experiments.config import ConfigError, as_json, load_study
+from experiments.config import ConfigError, as_json, load_studies, override
 from jbn import Ghost, Noisy, Standard
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def config(folder: Path, text: str | bytes) -> Path:
 
 
 def test_a_config_file_defines_a_study(tmp_path):
-    study = load_study(config(tmp_path, CONFIG))
+    study = load_studies(config(tmp_path, CONFIG))[""]
     assert study.norms == {"none": None, "bn": Standard()}
     assert (study.widths, study.schedule, study.init_std) == ((3,), "constant", None)
 
@@ -120,7 +121,7 @@ def test_noise_is_not_spread_over_devices(small, wrap):
 
 def said(path: Path) -> str:
     with pytest.raises(ConfigError) as error:
-        load_study(path)
+        load_studies(path)
     message = str(error.value)
     assert message.startswith(str(path))
     assert "\n" not in message
@@ -181,8 +182,42 @@ def test_an_error_in_the_file_is_found_on_its_line(tmp_path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.py")), ids=str)
 def test_every_config_loads_and_says_what_it_is(path):
-    load_study(path)
+    load_studies(path)
     header = path.read_text(encoding="utf-8").split('"""')[1]
     for heading in ("Claim", "Command", "Cost", "Result"):
         assert f"\n{heading}" in header
     assert f"run {path.relative_to(ROOT).as_posix()} " in header
+
+
+SEVERAL = (
+    CONFIG.replace("study = Study(", "one = Study(")
+    + """
+import dataclasses
+studies = {"a": one, "b, 5 wide": dataclasses.replace(one, widths=(5,))}
+"""
+)
+
+
+def test_several_studies_have_names(tmp_path):
+    studies = load_studies(config(tmp_path, SEVERAL))
+    assert {name: study.widths for name, study in studies.items()} == {"a": (3,), "b, 5 wide": (5,)}
+
+
+def test_what_is_overridden_is_so_in_all(tmp_path):
+    studies = load_studies(config(tmp_path, SEVERAL))
+    chosen = dataclasses.replace(studies["a"], steps=8)
+    changed = override(studies, studies["a"], chosen)
+    assert [(study.widths, study.steps) for study in changed.values()] == [((3,), 8), ((5,), 8)]
+    longer = {**studies, "c": dataclasses.replace(studies["a"], evaluate_every=4)}
+    with pytest.raises(ValueError, match="evaluate_every=4: needs a divisor of steps=6"):
+        override(longer, studies["a"], dataclasses.replace(chosen, steps=6))
+
+
+@pytest.mark.parametrize("name", ["", "../up", ".hidden", "a/b", 3])
+def test_a_name_is_a_folders(tmp_path, name):
+    assert "a name is a folder's" in said(config(tmp_path, f"studies = {{{name!r}: 1}}"))
+
+
+def test_something_else_by_a_name(tmp_path):
+    needed = "needs studies['a'] to be a Study, found a int."
+    assert said(config(tmp_path, "studies = {'a': 1}")) == f"{tmp_path}/study.py: {needed}"

@@ -57,6 +57,25 @@ def test_run_writes_results_and_report_with_fields_overridden(config, tmp_path, 
     assert (out / "report.html").is_file()
 
 
+def test_several_studies_of_one_file(config, tmp_path, capsys):
+    several = "one = " + CONFIG.partition("study = ")[2] + "import dataclasses\n"
+    several += "one = dataclasses.replace(one, norms={'none': None}, learning_rates=(0.1,))\n"
+    several += "studies = {'low': one, 'high': dataclasses.replace(one, learning_rates=(1.0,))}\n"
+    config.write_text(CONFIG.partition("study = ")[0] + several)
+    out = tmp_path / "out"
+    command = ["run", str(config), "--out", str(out), "--steps", "4"]
+    main(command)
+    for name, rate in {"low": 0.1, "high": 1.0}.items():
+        fields = json.loads((out / name / "config.json").read_text())
+        assert (fields["learning_rates"], fields["steps"]) == ([rate], 4)
+        assert (out / name / "report.html").is_file()
+    page = (out / "comparison.html").read_text(encoding="utf-8")
+    assert "2 studies compared" in page
+    capsys.readouterr()
+    main(command)
+    assert capsys.readouterr().out.count("finished before.") == 2
+
+
 def test_help_of_run_explains_fields_and_shows_the_defaults_of_the_config(config, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["run", str(config), "--help"])
