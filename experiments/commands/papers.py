@@ -48,12 +48,12 @@ def main(arguments: list[str]) -> None:
         Args:
             names: Claims, or first authors; all by default. Known:
                 {", ".join(claim.name for claim in CLAIMS)}.
-            quick: Fewer seeds and smaller networks: wider intervals, in two minutes.
+            quick: Fewer seeds and smaller networks: wider intervals, in two to three minutes.
             seed: The first seed; others follow it.
             again: Measure everything again with seeds from each of these, and compare verdicts.
             data_dir: Folder with MNIST's four files. Otherwise JBN_DATA_DIR is asked, then they are
                 downloaded; claims that need them are left out if that fails.
-            json: File for everything measured, seed by seed.
+            json: File for everything measured, seed by seed; written after each claim.
             out: Folder for papers.md and its figures.
         """
     tyro.cli(papers, prog=f"{PROGRAM} papers", args=arguments)
@@ -70,6 +70,7 @@ def _papers(
     command: str,
 ) -> None:
     from experiments.config import LARGEST_SEED
+    from experiments.files import write_whole
     from experiments.papers import output
     from experiments.papers.catalogue import choose
     from experiments.papers.claim import Setting
@@ -87,17 +88,22 @@ def _papers(
     tried = [claim for claim in chosen if claim.name not in left_out]
     first, *others = (Setting(quick, seed, images) for seed in seeds)
     console, results = Console(), []
+
+    def save() -> None:
+        if json:
+            write_whole(json, output.as_json(results, left_out, command).encode())
+
     for claim in tried:
         results.append(_measure(claim, first))
         output.print_result(results[-1], console)
+        save()
     # All claims with one setting before the next: some share their runs.
     for setting in others:
         for result in results:
             verdict = _measure(result.claim, setting).outcome.verdict
             result.again[setting.first_seed] = verdict
+            save()
     output.print_overview(results, left_out, console)
-    if json:
-        json.write_text(output.as_json(results, left_out, command), encoding="utf-8")
     if out:
         output.write_page(results, left_out, command, out)
 

@@ -90,14 +90,20 @@ def measure(setting: Setting) -> Outcome:
             "Where a line ends the loss is not finite",
             label,
             f"loss after {steps} steps",
-            [Line("with", rates, with_norm.loss), Line("without", rates, without.loss)],
+            [
+                Line("without", rates, without.loss),
+                Line("with batch norm", rates, with_norm.loss),
+            ],
             log="xy",
         ),
         Plot(
             "Weights grow until their rate fits",
             label,
             "|w| of the second layer",
-            [Line("with", rates, with_norm.norm), Line("without", rates, without.norm)],
+            [
+                Line("without", rates, without.norm),
+                Line("with batch norm", rates, with_norm.norm),
+            ],
             log="xy",
         ),
     ]

@@ -109,18 +109,21 @@ def measure_residual(setting: Setting) -> Outcome:
 
 def measure_plain(setting: Setting) -> Outcome:
     """What batch norm changes in plain networks, seed by seed."""
-    nets: dict[str, tuple[bool, float | None]] = {"with": (True, None), "without": (False, None)}
+    nets: dict[str, tuple[bool, float | None]] = {
+        "without": (False, None),
+        "with batch norm": (True, None),
+    }
     correlations = _correlations(setting, nets)
-    change = correlations["with"][:, 1] - correlations["without"][:, 1]
+    change = correlations["with batch norm"][:, 1] - correlations["without"][:, 1]
     check = Check(
         "autocorrelation of neighbours, with batch norm less without",
         change,
         at_least(0.0),
         "own reference",
     )
-    means = {name: found[:, 1].mean() for name, found in correlations.items()}
+    without, with_norm = (found[:, 1].mean() for found in correlations.values())
     remarks = [
-        f"With batch norm {means['with']:.2f}, without {means['without']:.2f}. The paper finds "
+        f"With batch norm {with_norm:.2f}, without {without:.2f}. The paper finds "
         "noise without it too, in networks with more biases and so more kinks."
     ]
     return Outcome([check], [_plot(correlations)], remarks)

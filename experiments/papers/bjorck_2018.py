@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from experiments.models import MLP
-from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least
+from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, once
 from experiments.papers.spread import spread
 from experiments.papers.training import (
     Images,
@@ -17,7 +17,6 @@ from experiments.papers.training import (
     accuracy,
     advance,
     begin,
-    once,
     rows,
     standardized,
     with_population_stats,

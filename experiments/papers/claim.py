@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import wraps
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -161,6 +162,22 @@ class Setting:
         """MNIST, of a claim with `needs_mnist`."""
         assert self.images is not None
         return self.images
+
+
+def once(measure: Callable[[Setting], Any]) -> Callable[[Setting], Any]:
+    """Keeps what was last measured: claims about the same runs, in turn, share them."""
+    kept: dict[Any, Any] = {}
+
+    @wraps(measure)
+    def remembered(setting: Setting) -> Any:
+        asked = (setting.quick, setting.first_seed, id(setting.images))
+        if asked not in kept:
+            kept.clear()
+            # The images too, so that no others can have their id.
+            kept[asked] = (setting.images, measure(setting))
+        return kept[asked][1]
+
+    return remembered
 
 
 @dataclass(frozen=True)

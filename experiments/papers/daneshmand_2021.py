@@ -121,7 +121,7 @@ def measure_gap(setting: Setting) -> Outcome:
         ),
     ]
     remarks = ["The paper finds an exponent of -0.46; its bound has -1/2."]
-    return Outcome(checks, _plots(widths, {"with": gap}), remarks)
+    return Outcome(checks, _plots(widths, {"with batch norm": gap}), remarks)
 
 
 def measure_centred(setting: Setting) -> Outcome:

@@ -79,8 +79,8 @@ def measure(setting: Setting) -> Outcome:
             "block",
             "ratio",
             [
-                Line("with", blocks, share),
                 Line("without", blocks, without.branch / without.skip),
+                Line("with batch norm", blocks, share),
                 Line("1/block", blocks, 1 / blocks, expected=True),
             ],
             log="xy",
@@ -90,10 +90,10 @@ def measure(setting: Setting) -> Outcome:
             "block",
             "second moment",
             [
-                Line("with", blocks, with_norm.second_moment),
-                Line("1 + block", blocks, 1.0 + blocks, expected=True),
                 Line("without", blocks, without.second_moment),
                 Line("2^block", blocks, 2.0**blocks, expected=True),
+                Line("with batch norm", blocks, with_norm.second_moment),
+                Line("1 + block", blocks, 1.0 + blocks, expected=True),
             ],
             log="y",
         ),

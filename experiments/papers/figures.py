@@ -1,5 +1,8 @@
 """The figure of a claim: what was measured, with its spread over seeds, beside what should come."""
 
+import textwrap
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,6 +11,7 @@ from experiments.figures import COLOURS, MARKERS, MUTED, styled
 from experiments.papers.claim import Line, Outcome, Plot
 
 _PANEL = (4.6, 3.4)  # inches
+_FEW = 9
 
 
 @styled
@@ -22,42 +26,48 @@ def draw(outcome: Outcome) -> Figure:
 
 
 def _panel(axes: Axes, plot: Plot) -> None:
-    measured = 0
+    measured, style = 0, "_" if plot.categories else "--"
     for line in plot.lines:
         if line.expected:
             # In the colour of the measured line before it.
             colour = COLOURS[(measured - 1) % len(COLOURS)] if measured else MUTED
-            axes.plot(np.asarray(line.x), np.asarray(line.y), "--", color=colour)
+            axes.plot(np.asarray(line.x), np.asarray(line.y), style, color=colour, markersize=14)
         else:
-            _measured(axes, line, measured)
+            _measured(axes, line, measured, joined=not plot.categories)
             measured += 1
-    if "x" in plot.log:
-        axes.set_xscale("log")
+    if any(line.expected for line in plot.lines):
+        axes.plot([], [], style, color=MUTED, label="expected")
     if "y" in plot.log:
         axes.set_yscale("log")
-    if plot.categories:
-        axes.set_xticks(range(len(plot.categories)), plot.categories)
-    if any(line.expected for line in plot.lines):
-        axes.plot([], [], "--", color=MUTED, label="expected")
+    _x_axis(axes, plot)
     axes.set(title=plot.title, xlabel=plot.x_label, ylabel=plot.y_label)
     axes.legend(fontsize=8)
 
 
-def _measured(axes: Axes, line: Line, index: int) -> None:
-    colour = COLOURS[index % len(COLOURS)]
+def _x_axis(axes: Axes, plot: Plot) -> None:
+    if plot.categories:
+        labels = [textwrap.fill(name, 12) for name in plot.categories]
+        axes.set_xticks(range(len(labels)), labels, fontsize=8)
+        axes.set_xlim(-0.5, len(labels) - 0.5)
+    if "x" in plot.log:
+        axes.set_xscale("log")
+        places = np.unique(np.concatenate([np.asarray(line.x) for line in plot.lines]))
+        if len(places) <= _FEW:  # otherwise powers of ten, and what is between them overlaps
+            axes.set_xticks(places, [f"{place:g}" for place in places], fontsize=8)
+            axes.set_xticks([], minor=True)
+
+
+def _measured(axes: Axes, line: Line, index: int, *, joined: bool) -> None:
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
     values = np.atleast_2d(line.y)
     # A run that diverged has no value and no line there.
     values = np.where(np.isfinite(values), values, np.nan)
     some = ~np.isnan(values).all(axis=0)
     x, values = np.asarray(line.x)[some], values[:, some]
-    axes.plot(
-        x,
-        np.nanmean(values, axis=0),
-        marker=MARKERS[index % len(MARKERS)],
-        markevery=max(1, len(x) // 12),
-        label=line.label,
-        color=colour,
-    )
-    if len(values) > 1:
-        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-        axes.fill_between(x, low, high, alpha=0.18, linewidth=0, color=colour)
+    mean, low, high = (f(values, axis=0) for f in (np.nanmean, np.nanmin, np.nanmax))
+    look: Any = {"color": colour, "marker": marker, "label": line.label}
+    if not joined:
+        axes.errorbar(x, mean, [mean - low, high - mean], linestyle="none", capsize=3, **look)
+        return
+    axes.plot(x, mean, markevery=max(1, len(x) // 12), **look)
+    axes.fill_between(x, low, high, alpha=0.18, linewidth=0, color=colour)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from experiments.data import binary
 from experiments.measure import typical_percentiles
 from experiments.models import MLP
 from experiments.papers.claim import (
@@ -21,6 +22,7 @@ from experiments.papers.claim import (
     Setting,
     at_least,
     at_most,
+    once,
 )
 from experiments.papers.spread import spread
 from experiments.papers.training import (
@@ -30,10 +32,9 @@ from experiments.papers.training import (
     accuracy,
     advance,
     begin,
-    binary,
     infer,
-    once,
     pixels,
+    unit_interval,
     with_population_stats,
 )
 from jbn import Standard, Variant
@@ -102,7 +103,7 @@ def course(
 def _courses(setting: Setting) -> dict[Config, dict[str, Course]]:
     seeds = setting.seeds(full=5, quick=3)
     configs = CONFIGS[1:] if setting.quick else CONFIGS
-    images = binary(setting.mnist)
+    images = unit_interval(binary(setting.mnist))
 
     def of(config: Config, norm: Variant | None) -> Course:
         normal = jax.nn.initializers.normal(config.init_std)

@@ -177,7 +177,7 @@ def measure(setting: Setting) -> Outcome:
     ]
     t = np.arange(1, steps + 1)
     lines = []
-    for label, training in (("with", with_norm), ("without", without)):
+    for label, training in (("without", without), ("with batch norm", with_norm)):
         lines.append(Line(label, t, training.square))
         theory = training.predicted.mean(axis=0)
         lines.append(Line(f"{label}, if orthogonal", t, theory, expected=True))

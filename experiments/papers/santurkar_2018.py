@@ -11,7 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.models import MLP
-from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, at_most
+from experiments.papers.claim import (
+    Check,
+    Claim,
+    Line,
+    Outcome,
+    Plot,
+    Setting,
+    at_least,
+    at_most,
+    once,
+)
 from experiments.papers.spread import spread
 from experiments.papers.training import (
     Images,
@@ -20,7 +30,6 @@ from experiments.papers.training import (
     advance,
     begin,
     next_loss,
-    once,
     rows,
     standardized,
 )
@@ -73,7 +82,7 @@ def _probed(setting: Setting) -> dict[int, dict[str, AlongGradient]]:
 
     def of(depth: int, norm: Variant | None) -> AlongGradient:
         seeds, rates = seeds_of[depth], _rates(setting)
-        run = partial(probes, relu_task(depth, norm), setting.pick(250, 100))
+        run = partial(probes, relu_task(depth, norm), setting.pick(250, 60))
         found = spread(run, *rows(seeds, rates), given=(images,))
         return jax.tree.map(lambda x: x.reshape(len(seeds), len(rates), *x.shape[1:]), found)
 

@@ -78,9 +78,9 @@ def accuracy_and_drift(
 
 def measure_noise(setting: Setting) -> Outcome:
     """Accuracy and shift without batch norm, with it, and with noise after it."""
-    seeds = setting.seeds(full=6, quick=4)
+    seeds = setting.seeds(full=6, quick=3)
     images = standardized(setting.mnist)
-    depth, window = setting.pick(_DEPTH, 5), setting.pick(200, 60)
+    depth, window = setting.pick(_DEPTH, 5), setting.pick(200, 50)
     tasks = {name: relu_task(depth, norm) for name, norm in NORMS.items()}
     tasks["with noise after it"] = noisy_task(depth)
     rates = np.full(len(seeds), 0.1, np.float32)

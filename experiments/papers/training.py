@@ -6,7 +6,6 @@ loss around the weights.
 """
 
 from collections.abc import Callable
-from functools import wraps
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -16,7 +15,6 @@ import optax
 
 from experiments.data import Data
 from experiments.models import MLP
-from experiments.papers.claim import Setting
 from jbn import Variant
 
 _POPULATION = 5000  # examples for the population's statistics
@@ -82,14 +80,6 @@ def standardized(data: Data) -> Images:
     mean = np.average(values, weights=counts)
     deviation = np.sqrt(np.average((values - mean) ** 2, weights=counts))
     return Images(*data[:4], np.float32(mean), np.float32(deviation))
-
-
-def binary(data: Data) -> Images:
-    """Pixels that are 0 or 1, the brighter half 1."""
-    train, test = (
-        (x > data.brightest / 2).astype(np.uint8) for x in (data.train_images, data.test_images)
-    )
-    return Images(train, data.train_labels, test, data.test_labels, np.float32(0), np.float32(1))
 
 
 def begin(task: Task, images: Images, seed: jax.Array, learning_rate: jax.Array) -> State:
@@ -199,22 +189,6 @@ def cross_entropy(scores: jax.Array, labels: jax.Array) -> jax.Array:
 def rows(*columns: Any) -> tuple[np.ndarray, ...]:
     """Every combination of the columns' values, the last running fastest, for `spread`."""
     return tuple(grid.ravel() for grid in np.meshgrid(*columns, indexing="ij"))
-
-
-def once(measure: Callable[[Setting], Any]) -> Callable[[Setting], Any]:
-    """Keeps what was last measured: claims about the same runs, in turn, share them."""
-    kept: dict[Any, Any] = {}
-
-    @wraps(measure)
-    def remembered(setting: Setting) -> Any:
-        asked = (setting.quick, setting.first_seed, id(setting.images))
-        if asked not in kept:
-            kept.clear()
-            # The images too, so that no others can have their id.
-            kept[asked] = (setting.images, measure(setting))
-        return kept[asked][1]
-
-    return remembered
 
 
 def _train_mode(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
+from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near, once
 from experiments.papers.spread import spread
 from jbn import batch_norm, init
 
@@ -95,23 +95,29 @@ def _mean_cosine(h: jax.Array) -> jax.Array:
     return (jnp.sum(unit @ unit.T) - n) / (n * (n - 1))
 
 
-def _passes(setting: Setting, name: str, batch_size: int) -> _Pass:
-    # The smaller the batch, the more its networks differ.
-    seeds = setting.seeds(full=24 if batch_size < 32 else 12, quick=8)
+@once
+def _passes(setting: Setting) -> dict[str, dict[int, _Pass]]:
+    """By activation and batch size; arrays `(seeds, layers)`."""
     width = setting.pick(full=512, quick=256)
-    return spread(partial(deep_pass, _ACTIVATIONS[name], batch_size, width), seeds)
+
+    def of(name: str, batch_size: int) -> _Pass:
+        # The smaller the batch, the more its networks differ.
+        seeds = setting.seeds(full=24 if batch_size < 32 else 12, quick=8)
+        return spread(partial(deep_pass, _ACTIVATIONS[name], batch_size, width), seeds)
+
+    batch_sizes = (16, 32) if setting.quick else _BATCH_SIZES
+    return {name: {size: of(name, size) for size in batch_sizes} for name in _ACTIVATIONS}
 
 
 def measure_rates(setting: Setting) -> Outcome:
     """The slope of log |dL/dz|^2 over layers, beside theory."""
     theory = {"ReLU": relu_rate, "linear": linear_rate}
     tolerance = 0.03 if setting.quick else 0.015
-    batch_sizes = (16, 32) if setting.quick else _BATCH_SIZES
     checks, plots = [], []
     for name, rate in theory.items():
         lines = []
-        for batch_size in batch_sizes:
-            logs = _passes(setting, name, batch_size).gradient
+        for batch_size, seen in _passes(setting)[name].items():
+            logs = seen.gradient
             layers = np.arange(1, _DEPTH + 1)
             slopes = np.polyfit(layers[_FITTED], logs.T[_FITTED], 1)[0]
             expected = rate(batch_size)
@@ -135,11 +141,9 @@ def measure_rates(setting: Setting) -> Outcome:
 
 def measure_fixed_point(setting: Setting) -> Outcome:
     """Second moment and cosine of the activations in the last layer, beside theory."""
-    batch_sizes = (8, 16) if setting.quick else _BATCH_SIZES
-    slack = 2 if setting.quick else 1
+    passes, slack = _passes(setting), 2 if setting.quick else 1
     checks, cosines = [], []
-    for batch_size in batch_sizes:
-        seen = _passes(setting, "ReLU", batch_size)
+    for batch_size, seen in passes["ReLU"].items():
         at = f"ReLU, batch size {batch_size}"
         checks.append(
             Check(
@@ -156,12 +160,11 @@ def measure_fixed_point(setting: Setting) -> Outcome:
         )
         checks.append(Check(f"{at}: cosine", seen.cosine[:, -1], allowed, "theory"))
         cosines.append(seen.cosine[:, -1])
-    linear = _passes(setting, "linear", 8).cosine[:, -1]
-    checks.append(
-        Check(
-            "linear, batch size 8: cosine", linear, near(-1 / 7, absolute=0.002 * slack), "theory"
-        )
-    )
+    for batch_size, seen in passes["linear"].items():
+        allowed = near(-1 / (batch_size - 1), absolute=0.002 * slack)
+        at = f"linear, batch size {batch_size}"
+        checks.append(Check(f"{at}: cosine", seen.cosine[:, -1], allowed, "theory"))
+    batch_sizes = [*passes["ReLU"]]
     seeds = min(map(len, cosines))
     expected = np.array([relu_cosine(batch_size) for batch_size in batch_sizes])
     plot = Plot(

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.data import load
+from experiments.data import binary, load
 from experiments.models import MLP
 from experiments.papers import ioffe_2015
 from experiments.papers.claim import Setting
 from experiments.papers.ioffe_2015 import CONFIGS, Course
-from experiments.papers.training import Task, binary
+from experiments.papers.training import Task, unit_interval
 from jbn import Standard
 
 
@@ -37,7 +37,7 @@ def test_verdicts(monkeypatch, claim, turned):
 
 
 def test_a_course_has_ten_looks_at_ordered_percentiles():
-    images = binary(load("digits"))
+    images = unit_interval(binary(load("digits")))
     normal = jax.nn.initializers.normal(0.1)
     task = Task(MLP((10, 10), jax.nn.sigmoid, normal, Standard(), epsilon=1e-3), 30)
     run = jax.jit(lambda images, *row: ioffe_2015.course(task, 10, images, *row))
