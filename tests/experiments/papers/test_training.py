@@ -11,7 +11,7 @@ import pytest
 from experiments.data import load
 from experiments.models import MLP
 from experiments.papers import training
-from experiments.papers.claim import Setting
+from experiments.papers.claim import Setting, once
 from experiments.papers.training import Task
 from jbn import Standard
 
@@ -91,7 +91,7 @@ def test_rows():
 
 def test_once_measures_again_for_another_setting(data):
     asked = []
-    measure = training.once(lambda setting: asked.append(setting) or len(asked))
+    measure = once(lambda setting: asked.append(setting) or len(asked))
     assert measure(Setting(images=data)) == measure(Setting(images=data)) == 1
     assert measure(Setting(images=data, first_seed=1)) == 2
     assert measure(Setting(images=data, quick=True)) == 3
