@@ -1,9 +1,11 @@
 """The networks that studies train: a multilayer perceptron that takes its norm as a value."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
 from experiments.config import Study
@@ -59,7 +61,7 @@ class MLP(nn.Module):
                     momentum=self.momentum,
                     epsilon=self.epsilon,
                     axis_name=self.axis_name,
-                    variant=self.norm,
+                    variant=fold_in(self.norm, i),
                     name=f"norm_{i}",
                 )
                 z = norm(z, momentum=momentum)
@@ -83,6 +85,16 @@ def make_model(study: Study, norm: Variant | None, axis_name: str | None = None)
         epsilon=study.epsilon,
         axis_name=axis_name,
     )
+
+
+def fold_in(norm: Variant, number: jax.Array | int) -> Variant:
+    """`norm` with `number` folded into its random keys, if it has any."""
+
+    def fold(leaf: Any) -> Any:
+        is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.fold_in(leaf, number) if is_key else leaf
+
+    return jax.tree.map(fold, norm)
 
 
 def layer_names(study: Study) -> list[str]:

@@ -23,7 +23,7 @@ from experiments.measure import (
     kernel_norms,
     typical_percentiles,
 )
-from experiments.models import MLP, layer_names, make_model
+from experiments.models import MLP, fold_in, layer_names, make_model
 from jbn import Variant
 
 # Measuring a step costs as much as taking it: two successive steps in fifty are measured, and two
@@ -128,6 +128,8 @@ def _init(
 def _step(study: Study, model: MLP, data: Data, state: RunState) -> tuple[RunState, Step]:
     key = _key(state.seed, _BATCHES, state.step)
     batch = _draw(data, key, study.batch_size, model.axis_name)
+    if model.norm is not None:  # noise is another at each step, and of each seed
+        model = model.clone(norm=fold_in(fold_in(model.norm, state.seed), state.step))
     (loss, batch_stats), gradient = jax.value_and_grad(_loss, argnums=1, has_aux=True)(
         model, state.params, state.batch_stats, *batch
     )

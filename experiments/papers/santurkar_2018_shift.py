@@ -4,14 +4,12 @@ First batch norm with noise, which trains as well and shifts more than no norm. 
 the optimiser meets it: a layer's gradient before and after the layers below it have moved.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, at_most
 from experiments.papers.santurkar_2018 import CITATION, NORMS, relu_task
@@ -29,7 +27,7 @@ from experiments.papers.training import (
     step,
     with_population_stats,
 )
-from jbn import Affine, Moments, Noisy, RunningStats, Standard
+from jbn import Noisy, Standard
 from jbn.diagnostics import GradientShift, gradient_shift
 
 _DEPTH = 10
@@ -37,23 +35,8 @@ _WATCHED = 4  # the fifth hidden layer
 _BETWEEN = 50
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class NoiseOfEachLayer:
-    """`Noisy` in all layers of a network, from one key: the layer's own input tells them apart."""
-
-    key: PRNGKeyArray
-
-    def __call__(
-        self, x: Array, affine: Affine, stats: RunningStats, **how: Any
-    ) -> tuple[Array, Moments]:
-        first = jax.lax.stop_gradient(x).ravel()[0]
-        key = jax.random.fold_in(self.key, jax.lax.bitcast_convert_type(first, jnp.uint32))
-        return Noisy(key)(x, affine, stats, **how)
-
-
 def noisy_task(depth: int) -> Task:
-    return relu_task(depth, Standard())._replace(norm_at=lambda step, key: NoiseOfEachLayer(key))
+    return relu_task(depth, Standard())._replace(norm_at=lambda step, key: Noisy(key))
 
 
 def accuracy_and_drift(

@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import chex
@@ -7,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.models import layer_names, make_model
-from jbn import Standard
+from experiments.models import fold_in, layer_names, make_model
+from jbn import Noisy, Renorm, Standard
 
 X = jax.random.normal(jax.random.key(0), (32, 5))
 
@@ -95,3 +96,22 @@ def test_layers_are_named_from_the_input_up(small):
     names = layer_names(small(widths=(4, 4, 4)))
     assert names == ["hidden_1", "hidden_2", "hidden_3", "output"]
     assert set(names) == set(variables["params"])
+
+
+def test_only_keys_take_a_number_in():
+    noisy = Noisy(jax.random.key(1), base=Renorm(r_max=2.0))
+    folded = fold_in(noisy, 3)
+    assert folded.key == jax.random.fold_in(noisy.key, 3)
+    assert folded.base == noisy.base
+    assert fold_in(Standard(), 3) == Standard()
+
+
+def test_noise_is_each_layers_own(small):
+    """Had both layers the same noise, the second would be scaled and shifted as the first."""
+    model = make_model(small(widths=(40, 40)), Noisy(jax.random.key(0)))
+    x = jax.random.normal(jax.random.key(1), (500, 5))
+    variables = model.init(jax.random.key(2), x, use_running_average=False)
+    run = partial(model.apply, use_running_average=False, mutable=["batch_stats"])
+    first, second = (z.mean(axis=0) for z in run(variables, x)[0][1])
+    assert abs(jnp.corrcoef(first, second)[0, 1]) < 0.5
+    assert 0.2 < jnp.std(first) < 0.4  # that of U(-0.5, 0.5) is 0.29

@@ -11,7 +11,7 @@ from experiments import train
 from experiments.data import Data
 from experiments.measure import BIN_EDGES
 from experiments.train import make_optimizer, make_run
-from jbn import Standard
+from jbn import Noisy, Standard
 
 NORMS = {"no norm": None, "batch norm": Standard()}
 LAYERS = ["hidden_1", "hidden_2", "output"]
@@ -219,3 +219,18 @@ def test_measured_pairs_spread_over_a_window_of_any_length(window, pairs):
     assert len(plain) == pairs
     assert plain.min() >= 0
     assert plain.max() - plain.min() <= 1
+
+
+def test_noise_is_of_the_step_and_of_the_seed(small, digits, monkeypatch):
+    """The same weights, batch and key of the study: only the noise can tell losses apart."""
+    batch = jnp.asarray(digits.train_images[:64] / np.float32(16)), digits.train_labels[:64]
+    monkeypatch.setattr(train, "_draw", lambda *_: batch)
+    run = make_run(small(), Noisy(jax.random.key(0)))
+    start = run.init(digits, jnp.uint32(0), jnp.float32(0.1))
+    here, again, later, other = (
+        float(run.step(digits, start._replace(**changed))[1].loss)
+        for changed in ({}, {}, {"step": start.step + 1}, {"seed": start.seed + 1})
+    )
+    assert here == again
+    assert abs(here - later) > 1e-4
+    assert abs(here - other) > 1e-4

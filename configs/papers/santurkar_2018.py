@@ -1,0 +1,32 @@
+"""Santurkar et al. (2018), section 2.1: batch norm with its distributions made unstable by noise.
+
+Claim    Noise after batch norm, fresh at each step, undoes the stability of its outputs and not its
+         benefit: the network still trains better than one without batch norm.
+Command  python -m experiments run configs/papers/santurkar_2018.py --out runs/santurkar_2018
+Cost     not yet measured.
+Result   not yet measured.
+"""
+
+import jax
+
+from experiments.config import Study
+from jbn import Noisy, Standard
+
+study = Study(
+    name="Noise after batch norm",
+    claim="Noise after batch norm does not undo its benefit.",
+    data="digits",
+    norms={
+        "no norm": None,
+        "batch norm": Standard(),
+        "batch norm and noise": Noisy(jax.random.key(0)),
+    },
+    widths=(100,) * 10,
+    activation="relu",
+    optimizer="sgd",
+    learning_rates=(0.01, 0.03, 0.1, 0.3),
+    seeds=(0, 1, 2),
+    batch_size=128,
+    steps=500,
+    evaluate_every=25,
+)
