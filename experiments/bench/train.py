@@ -9,11 +9,12 @@ is settled once per process; the others wait.
 # The rivals need not be here.
 # pyright: reportMissingImports=false
 
+import itertools
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache, partial
 from importlib.util import find_spec
@@ -27,12 +28,13 @@ import pandas as pd
 from experiments.bench.measure import compare, measure_rounds
 from experiments.bench.output import Report, absences, progress, spread
 from experiments.data import Data
-from experiments.devices import use_all_cores
+from experiments.devices import cores, use_all_cores
 from experiments.train import Run, RunState
 
 LEARNING_RATE = 0.1
 RUNNER, FLAX, TORCH = "jbn's runner", "Flax loop", "PyTorch loop"
 BARE, SINGLE = f"{RUNNER}, measuring nothing", f"{TORCH}, one thread"
+LIMIT = "matrix products alone"
 
 
 class Work(NamedTuple):
@@ -294,6 +296,39 @@ def torch_loop_on_one_thread(work: Work) -> Trainer:
     return torch_loop(work)
 
 
+def products(work: Work) -> Trainer:
+    """What no float32 trainer undercuts: a step's matrix products, by numpy, a run to each core."""
+    from threadpoolctl import threadpool_limits
+
+    rng = np.random.default_rng(0)
+    sizes = (784, *work.widths, 10)
+    shapes = [
+        shape
+        for i, (inputs, units) in enumerate(itertools.pairwise(sizes))
+        for shape in (
+            (work.batch_size, inputs, units),  # the layer
+            (inputs, work.batch_size, units),  # the gradient of its kernel
+            (work.batch_size, units, inputs),  # that of its input, which the first has no need of
+        )[: 3 if i else 2]
+    ]
+
+    def operand(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    def one_run(_: int) -> None:
+        pairs = [(operand(m, k), operand(k, n), operand(m, n)) for m, k, n in shapes]
+        for _ in range(work.steps):
+            for a, b, out in pairs:
+                np.matmul(a, b, out=out)
+
+    def train() -> float:
+        with threadpool_limits(1), ThreadPoolExecutor(cores()) as pool:
+            list(pool.map(one_run, range(work.runs)))
+        return 0.0
+
+    return train
+
+
 def _data(work: Work) -> Data:
     """Noise of MNIST's shape: how fast it is learnt does not matter here."""
     rng = np.random.default_rng(0)
@@ -328,6 +363,7 @@ CONTENDERS: dict[str, tuple[Callable[[Work], Trainer], bool]] = {
     FLAX: (flax_loop, False),
     TORCH: (torch_loop, False),
     SINGLE: (torch_loop_on_one_thread, False),
+    LIMIT: (products, True),
 }
 
 
@@ -342,8 +378,10 @@ def _notes(work: Work, absent: dict[str, str]) -> list[str]:
         "its measurements included.",
         f"{FLAX}: one run, a Python loop over a jitted and donated step, batches from numpy. "
         f"{TORCH}: one run, eager. With all threads unless said.",
-        f"All but those said to measure nothing evaluate on {work.test_examples} test examples "
-        f"every {work.evaluate_every} steps.",
+        f"{LIMIT}: {work.runs} runs of numpy's, one thread to each core: the limit of this machine "
+        "in float32, whoever trains.",
+        f"All others but those said to measure nothing evaluate on {work.test_examples} test "
+        f"examples every {work.evaluate_every} steps.",
         f"Each took {work.steps} steps per run in each round, in random order, in a process of its "
         f"own. Times faster: seconds per step and run of the {FLAX} by the row's, per round; "
         "median and quartiles.",

@@ -264,6 +264,19 @@ WORK = train.Work(
 )
 
 
+def test_the_limit_multiplies_what_a_step_does(monkeypatch):
+    shapes = []
+    multiply = np.matmul
+    monkeypatch.setattr(
+        np, "matmul", lambda a, b, out: shapes.append((*a.shape, b.shape[1])) or multiply(a, b, out)
+    )
+    work = WORK._replace(steps=1, runs=1)
+    train.products(work)()
+    batch, first = work.batch_size, work.widths[0]
+    assert shapes[:2] == [(batch, 784, first), (784, batch, first)]
+    assert len(shapes) == 3 * (len(work.widths) + 1) - 1
+
+
 @pytest.mark.parametrize("name", [train.RUNNER, train.FLAX])
 def test_contenders_train(name):
     step = train.CONTENDERS[name][0](WORK)
