@@ -93,10 +93,15 @@ def _papers(
         if json:
             write_whole(json, output.as_json(results, left_out, command).encode())
 
+    def write() -> None:
+        if out:
+            output.write_page(results, left_out, command, out)
+
     for claim in tried:
         results.append(_measure(claim, first))
         output.print_result(results[-1], console)
         save()
+    write()
     # All claims with one setting before the next: some share their runs.
     for setting in others:
         for result in results:
@@ -104,8 +109,7 @@ def _papers(
             result.again[setting.first_seed] = verdict
             save()
     output.print_overview(results, left_out, console)
-    if out:
-        output.write_page(results, left_out, command, out)
+    write()
 
 
 def _measure(claim: "Claim", setting: "Setting") -> "Result":
