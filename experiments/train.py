@@ -24,7 +24,7 @@ from experiments.measure import (
     typical_percentiles,
 )
 from experiments.models import MLP, fold_in, layer_names, make_model
-from jbn import Variant
+from jbn import Noisy, Variant
 
 # Measuring a step costs as much as taking it: two successive steps in fifty are measured, and two
 # such pairs at least between evaluations.
@@ -85,11 +85,13 @@ def make_run(study: Study, norm: Variant | None, axis_name: str | None = None) -
     come to the same state. What `evaluate` does is done on every device, in whole.
     """
     model, spread = make_model(study, norm), make_model(study, norm, axis_name)
+    # Inference has no noise, and so have the statistics that it needs.
+    quiet = make_model(study, norm.base) if isinstance(norm, Noisy) else model
     return Run(
         init=partial(_init, study, model),
         step=partial(_step, study, spread),
         advance=partial(_advance, study, spread),
-        evaluate=partial(_evaluate, study, model),
+        evaluate=partial(_evaluate, study, quiet),
     )
 
 

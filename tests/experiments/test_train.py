@@ -234,3 +234,9 @@ def test_noise_is_of_the_step_and_of_the_seed(small, digits, monkeypatch):
     assert here == again
     assert abs(here - later) > 1e-4
     assert abs(here - other) > 1e-4
+
+
+def test_an_evaluation_is_without_noise(small, digits):
+    noisy, quiet = (make_run(small(), norm) for norm in (Noisy(jax.random.key(0)), Standard()))
+    state = quiet.init(digits, jnp.uint32(0), jnp.float32(0.1))
+    chex.assert_trees_all_equal(noisy.evaluate(digits, state), quiet.evaluate(digits, state))
