@@ -24,7 +24,7 @@ from experiments.measure import (
     typical_percentiles,
 )
 from experiments.models import MLP, fold_in, layer_names, make_model
-from jbn import Noisy, Variant
+from jbn import Noisy, Standard, Uncentered, Variant
 
 # Measuring a step costs as much as taking it: two successive steps in fifty are measured, and two
 # such pairs at least between evaluations.
@@ -85,14 +85,23 @@ def make_run(study: Study, norm: Variant | None, axis_name: str | None = None) -
     come to the same state. What `evaluate` does is done on every device, in whole.
     """
     model, spread = make_model(study, norm), make_model(study, norm, axis_name)
-    # Inference has no noise, and so have the statistics that it needs.
-    quiet = make_model(study, norm.base) if isinstance(norm, Noisy) else model
     return Run(
         init=partial(_init, study, model),
         step=partial(_step, study, spread),
         advance=partial(_advance, study, spread),
-        evaluate=partial(_evaluate, study, quiet),
+        evaluate=partial(_evaluate, study, model, make_model(study, _as_it_infers(norm))),
     )
+
+
+def _as_it_infers(norm: Variant | None) -> Variant | None:
+    """What normalises a batch by its own statistics as `norm` will by the population's.
+
+    Others look at old running statistics, at groups, or add noise: statistics that are measured
+    behind such a layer are not those that inference will meet there.
+    """
+    if isinstance(norm, Noisy):
+        return _as_it_infers(norm.base)
+    return norm if norm is None or isinstance(norm, Uncentered) else Standard()
 
 
 def make_optimizer(study: Study, learning_rate: jax.Array) -> optax.GradientTransformation:
@@ -187,16 +196,16 @@ def _advance(study: Study, model: MLP, data: Data, state: RunState) -> tuple[Run
     return state, _unless_diverged(state, measures)
 
 
-def _evaluate(study: Study, model: MLP, data: Data, state: RunState) -> Measures:
+def _evaluate(study: Study, model: MLP, inferring: MLP, data: Data, state: RunState) -> Measures:
     # The population's statistics at these weights: those of one large batch, not an average over
     # past steps, which early in training would remember other weights and the initial (0, 1).
     some = _pixels(data, data.train_images[:RECALIBRATION_EXAMPLES])
-    _, batch_stats = _forward(model, state.params, state.batch_stats, some, momentum=0.0)
+    _, batch_stats = _forward(inferring, state.params, state.batch_stats, some, momentum=0.0)
     variables = {"params": state.params, "batch_stats": batch_stats}
 
     def infer(images: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         pixels = _pixels(data, images)
-        return cast(Any, model.apply(variables, pixels, use_running_average=True))
+        return cast(Any, inferring.apply(variables, pixels, use_running_average=True))
 
     def judge(example: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         image, label = example

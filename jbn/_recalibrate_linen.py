@@ -30,6 +30,9 @@ def recalibrate(
     Runs `model.apply(variables, batch, **kwargs)` as in training: pass what your model takes for
     that, `train=True` for example, or `rngs`. All layers in one sweep, each batch normalised by
     its own statistics; a layer that runs with `use_running_average` is frozen and stays as it is.
+    A variant that normalises otherwise in training (`Running`, `Renorm`, `Noisy`) would put that
+    into the statistics of the layers above: recalibrate a model built with `Standard()`, whose
+    variables are the same.
     Works for `jbn.linen.BatchNorm` and `flax.linen.BatchNorm`, inside `nn.scan`, `nn.vmap` and
     `nn.remat` too. For models that take more than one array,
     `method=lambda model, batch: model(batch["image"], batch["mask"], train=True)`.

@@ -26,6 +26,8 @@ def recalibrate(
     sweep, each batch normalised by its own statistics; a layer with `use_running_average` is
     frozen and stays as it is. Works for `jbn.nnx.BatchNorm` and `flax.nnx.BatchNorm`, inside
     `nnx.scan`, `nnx.vmap` and `nnx.remat` too. Random streams begin anew with each batch.
+    A variant that normalises otherwise in training (`Running`, `Renorm`, `Noisy`) would put that
+    into the statistics of the layers above: set the layers' `variant` to `Standard()` before.
 
     Args:
       model: its `mean` and `var` change, all at the end: not at all if `batches` fails half-way.

@@ -11,7 +11,7 @@ from experiments import train
 from experiments.data import Data
 from experiments.measure import BIN_EDGES
 from experiments.train import make_optimizer, make_run
-from jbn import Noisy, Standard
+from jbn import Ghost, Noisy, Renorm, Running, Standard
 
 NORMS = {"no norm": None, "batch norm": Standard()}
 LAYERS = ["hidden_1", "hidden_2", "output"]
@@ -236,7 +236,15 @@ def test_noise_is_of_the_step_and_of_the_seed(small, digits, monkeypatch):
     assert abs(here - other) > 1e-4
 
 
-def test_an_evaluation_is_without_noise(small, digits):
-    noisy, quiet = (make_run(small(), norm) for norm in (Noisy(jax.random.key(0)), Standard()))
-    state = quiet.init(digits, jnp.uint32(0), jnp.float32(0.1))
-    chex.assert_trees_all_equal(noisy.evaluate(digits, state), quiet.evaluate(digits, state))
+@pytest.mark.parametrize(
+    "norm",
+    [Noisy(jax.random.key(0)), Running(), Renorm(), Ghost(479)],
+    ids=lambda n: type(n).__name__,
+)
+def test_an_evaluation_is_as_inference_will_be(small, digits, norm):
+    """Not of what training does to a batch: with noise, old statistics or groups."""
+    one, other = (make_run(small(batch_size=479), n) for n in (norm, Standard()))
+    state = other.init(digits, jnp.uint32(0), jnp.float32(0.1))
+    seen, standard = (jax.jit(run.evaluate)(digits, state) for run in (one, other))
+    for measure in ("test_loss", "activation_percentile"):
+        chex.assert_trees_all_close(seen[measure], standard[measure], rtol=1e-5, atol=1e-5)
