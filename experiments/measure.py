@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jbn.diagnostics import relative_noise
-
 PERCENTILES = (15, 50, 85)
 
 # Narrowest at zero, where a sigmoid bends, and far-reaching, for runs that are hardly stable.
@@ -28,12 +26,24 @@ def kernel_norms(tree: Params, layers: Sequence[str]) -> jax.Array:
     return jnp.stack([jnp.sqrt(jnp.sum(jnp.square(tree[layer]["kernel"]))) for layer in layers])
 
 
-def gradient_noise(gradients: Params, layers: Sequence[str]) -> jax.Array:
-    """How much the batch decides each kernel's gradient (`jbn.diagnostics.relative_noise`).
+def cosine(a: Params, b: Params) -> jax.Array:
+    """Cosine of the angle between two gradients, each taken as one vector: a.b / (|a| |b|)."""
+    return _dot(a, b) / jnp.sqrt(_dot(a, a) * _dot(b, b))
 
-    `gradients` has a leading axis over batches, taken at the same weights.
+
+def gradient_noise(gradients: Params, layers: Sequence[str]) -> jax.Array:
+    """How much the batch decides: sqrt(mean_b |g_b - g|^2) / |g| of each kernel, g = mean_b g_b.
+
+    `gradients` has a leading axis over B batches, taken at the same weights. Gradients that are
+    all noise give about sqrt(B - 1), the most that B batches can show.
     """
-    return jnp.stack([relative_noise(gradients[layer]["kernel"]) for layer in layers])
+
+    def noise(g: jax.Array) -> jax.Array:
+        mean = jnp.mean(g, axis=0, keepdims=True)
+        spread = jnp.sum(jnp.square(g - mean)) / g.shape[0]
+        return jnp.sqrt(spread / jnp.sum(jnp.square(mean)))
+
+    return jnp.stack([noise(gradients[layer]["kernel"]) for layer in layers])
 
 
 def typical_percentiles(inputs: jax.Array) -> jax.Array:
@@ -71,3 +81,7 @@ def _sorted(x: jax.Array) -> jax.Array:
 
     bits = flip(jax.lax.bitcast_convert_type(x, jnp.int32))
     return jax.lax.bitcast_convert_type(flip(jnp.sort(bits, axis=0)), jnp.float32)
+
+
+def _dot(a: Params, b: Params) -> jax.Array:
+    return jax.tree.reduce(jnp.add, jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))

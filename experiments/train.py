@@ -17,6 +17,7 @@ import optax
 from experiments.config import Study
 from experiments.data import Data
 from experiments.measure import (
+    cosine,
     gradient_noise,
     histogram,
     kernel_norms,
@@ -24,7 +25,6 @@ from experiments.measure import (
 )
 from experiments.models import MLP, fold_in, layer_names, make_model
 from jbn import Noisy, Standard, Uncentered, Variant
-from jbn.diagnostics import gradient_cosine
 
 # Measuring a step costs as much as taking it: two successive steps in fifty are measured, and two
 # such pairs at least between evaluations.
@@ -181,7 +181,7 @@ def _advance(study: Study, model: MLP, data: Data, state: RunState) -> tuple[Run
         state, pair = jax.lax.scan(measured_step, state, length=2)
         pair_losses, gradients, norms, ratios = pair
         first, second = (jax.tree.map(lambda g, i=i: g[i], gradients) for i in range(2))
-        return state, (losses + jnp.sum(pair_losses), norms, ratios, gradient_cosine(first, second))
+        return state, (losses + jnp.sum(pair_losses), norms, ratios, cosine(first, second))
 
     blocks = jnp.array(_plain_steps(study.evaluate_every))
     state, (losses, norms, ratios, cosines) = jax.lax.scan(block, state, blocks)

@@ -6,6 +6,7 @@ import pytest
 
 from experiments.measure import (
     BIN_EDGES,
+    cosine,
     gradient_noise,
     histogram,
     kernel_norms,
@@ -25,10 +26,21 @@ def tree(seed: int, lead: tuple[int, ...] = ()):
     return jax.tree.map(draw, layers, is_leaf=lambda x: isinstance(x, tuple))
 
 
+def flat(tree) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype(np.float64)
+
+
 def test_kernel_norms_come_in_the_order_asked():
     g = tree(0)
     expected = [np.linalg.norm(g[layer]["kernel"]) for layer in ("output", "hidden_1")]
     chex.assert_trees_all_close(kernel_norms(g, ["output", "hidden_1"]), jnp.array(expected))
+
+
+def test_cosine_is_over_all_parameters():
+    a, b = flat(tree(0)), flat(tree(1))
+    expected = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    assert float(cosine(tree(0), tree(1))) == pytest.approx(expected, rel=1e-5)
+    assert float(cosine(tree(0), jax.tree.map(lambda x: -3 * x, tree(0)))) == pytest.approx(-1)
 
 
 def test_gradient_noise_is_spread_over_mean():
