@@ -21,9 +21,9 @@ studies = {
         learning_rates=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
         seeds=(0, 1, 2),
         batch_size=batch_size,
-        steps=500,
-        evaluate_every=50,
+        steps=400,
+        evaluate_every=40,
     )
-    for depth in (1, 3, 10, 20)
+    for depth in (1, 3, 10)
     for batch_size in (4, 16, 128)
 }
