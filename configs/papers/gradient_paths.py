@@ -3,8 +3,12 @@
 Claim    Batch norm needs the gradient through its statistics: without it, or with running ones in
          their place, training becomes unstable (Ioffe & Szegedy 2015, section 2).
 Command  python -m experiments run configs/papers/gradient_paths.py --out runs/gradient_paths
-Cost     not yet measured.
-Result   not yet measured.
+Cost     about two minutes on two x86 cores, with other work beside.
+Result   Seeds 0 to 2. Not so at each one's best rate: with the gradient through the mean, the
+         variance or both stopped, 97.8, 98.1 and 97.5 % are level with batch norm's 97.5 and with
+         97.2 without. Without the mean's, smaller rates fail: 72 % at rate 0.1, where all others
+         but one have 97. Uncentered is level too. Running statistics end at 62.5 % (55.5 to 69.5)
+         at best, and 8 of 18 runs diverge: that half of the claim holds.
 """
 
 from experiments.config import Study
