@@ -121,6 +121,8 @@ def gain(studies: Mapping[str, xr.Dataset]) -> Figure:
         texttemplate="%{z:+.1f}",
         hovertemplate="%{y}, rate %{x}: %{z:+.2f} points<extra></extra>",
         showscale=False,
+        showlegend=False,
+        name="",
     )
     figure.update_xaxes(type="category", title="learning rate")
     return figure.update_yaxes(type="category", autorange="reversed", showgrid=False)

@@ -78,6 +78,8 @@ def test_the_map_of_gains():
     # A diverged network guesses: 10 %; its best rate is then the other.
     np.testing.assert_allclose(drawn.z, [[40, -40, 40], [np.nan, -40, -40]], atol=0.01)
     assert drawn.zmin == -drawn.zmax
+    # The page counts the letters of a legend's names.
+    assert (drawn.showlegend, drawn.name) == (False, "")
 
 
 def test_without_a_baseline_there_is_no_map(tmp_path):
