@@ -75,6 +75,7 @@ def join(meeting: Meeting, say: Callable[[str], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     counts = Counter(device.process_index for device in jax.devices())
     if len(set(counts.values())) > 1:
+        part()  # nobody leaves before all have counted
         if not is_first():
             raise SystemExit(2)
         each = ", ".join(f"{count} in process {index}" for index, count in sorted(counts.items()))

@@ -186,6 +186,21 @@ def on_devices(count: int) -> None:
     os.environ["XLA_FLAGS"] = re.sub(rf"{flag}=\d+", f"{flag}={count}", os.environ["XLA_FLAGS"])
 
 
+def on_devices_found_late(count: int) -> None:
+    """The CPU is `count` devices, and by the time they are known the others could be gone."""
+    import jax
+
+    on_devices(count)
+    devices = jax.devices
+
+    def devices_late() -> list[Any]:
+        found = devices()
+        time.sleep(2)
+        return found
+
+    jax.devices = devices_late
+
+
 def small_mnist() -> None:
     """MNIST is the digits."""
     from experiments import data

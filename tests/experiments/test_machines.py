@@ -16,6 +16,7 @@ from forked import (
     die_at,
     full_disk_at,
     on_devices,
+    on_devices_found_late,
     other_data,
     saves_once,
     slurm_task,
@@ -218,8 +219,9 @@ def test_other_data_is_noticed(workshop, tmp_path):
     assert pair.said[1] == ""
 
 
-def test_processes_with_more_devices_than_others(workshop, tmp_path):
-    uneven = {"prepare": (None, on_devices), "with_": ((), (2,))}
+@pytest.mark.parametrize("find", [on_devices, on_devices_found_late])
+def test_processes_with_more_devices_than_others(workshop, tmp_path, find):
+    uneven = {"prepare": (None, find), "with_": ((), (2,))}
     pair = Pair(workshop, tmp_path / "out", **uneven)
     assert pair.end() == [2, 2], pair.said
     assert pair.said[0].splitlines()[-1] == (
