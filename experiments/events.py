@@ -8,6 +8,7 @@ import math
 import shutil
 import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import xarray as xr
 from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from experiments.files import SaveError
+from experiments.files import saving
 from experiments.rows import Evaluation, evaluated, table
 
 FOLDER = "tensorboard"
@@ -41,12 +42,8 @@ class Events:
         Raises:
             SaveError: when it cannot be written; so in `append`.
         """
-        try:
+        with saving(self._folder), suppress(FileNotFoundError):
             shutil.rmtree(self._folder)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise SaveError(error.errno, error.strerror or str(error), str(self._folder)) from error
         for evaluation in evaluated(dataset, done):
             self.append(dataset, evaluation)
 
@@ -68,15 +65,13 @@ class Events:
         """All is written already."""
 
     def _write(self, path: Path, event: Any) -> None:
-        try:
+        with saving(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
                 if file.tell() == 0:
                     version = Event(wall_time=time.time(), file_version="brain.Event:2")
                     file.write(_record(version))
                 file.write(_record(event))
-        except OSError as error:
-            raise SaveError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def run_folder(norm: str, learning_rate: float, seed: int) -> Path:

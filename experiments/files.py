@@ -1,7 +1,8 @@
 """Files that are there whole or not at all, whatever happens while they are written."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PART = ".part"
@@ -18,16 +19,26 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         SaveError: when the disk is full or the folder is gone, say.
     """
     aside = path.with_name(path.name + PART)
+    with saving(path):
+        try:
+            with open(aside, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+            _sync_names(path.parent)
+        except OSError:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """An OSError within it becomes a SaveError of `path`."""
     try:
-        with open(aside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-        _sync_names(path.parent)
+        yield
     except OSError as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
         raise SaveError(error.errno, error.strerror or str(error), str(path)) from error
 
 

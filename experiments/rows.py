@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from experiments.files import SaveError, write_whole
+from experiments.files import saving, write_whole
 
 ROWS = "metrics.csv"
 
@@ -43,19 +43,13 @@ class Rows:
 
     def append(self, dataset: xr.Dataset, evaluation: Evaluation) -> None:
         """Adds what was measured just now; whoever reads finds it."""
-        try:
-            with self._path.open("ab") as file:
-                file.write(_text(table(dataset, evaluation)).encode())
-        except OSError as error:
-            raise _unsaved(error, self._path) from error
+        with saving(self._path), self._path.open("ab") as file:
+            file.write(_text(table(dataset, evaluation)).encode())
 
     def end(self) -> None:
         """Waits until the disk has all rows."""
-        try:
-            with self._path.open("ab") as file:
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise _unsaved(error, self._path) from error
+        with saving(self._path), self._path.open("ab") as file:
+            os.fsync(file.fileno())
 
 
 def evaluated(dataset: xr.Dataset, done: int) -> Iterator[Evaluation]:
@@ -100,7 +94,3 @@ def table(dataset: xr.Dataset, evaluation: Evaluation | None) -> pd.DataFrame:
 
 def _text(rows: pd.DataFrame, *, header: bool = False) -> str:
     return rows.to_csv(index=False, header=header, lineterminator="\n")
-
-
-def _unsaved(error: OSError, path: Path) -> SaveError:
-    return SaveError(error.errno, error.strerror or str(error), str(path))
