@@ -119,7 +119,7 @@ def from_first(make: Callable[[], _Value]) -> _Value:
     return pickle.loads(multihost_utils.broadcast_one_to_all(buffer).tobytes())
 
 
-def check_same(what: str, *contents: bytes) -> None:
+def check_same(what: str, *contents: bytes | memoryview) -> None:
     """Sees that all processes were given the same `contents`.
 
     Raises:

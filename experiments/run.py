@@ -66,7 +66,7 @@ def run(
         return dataset
     mesh_of(study)  # refuses before anything is written
     images = data.load(study.data, data_dir)
-    machines.check_same("data", *(np.asarray(array).tobytes() for array in images))
+    machines.check_same("data", *(np.ascontiguousarray(array).data for array in images))
     machines.on_first(lambda: folder.claim(study, directory))
     console.print(
         f"{study.name}: {len(study.norms)} networks x {len(study.learning_rates)} learning rates x "
@@ -134,8 +134,7 @@ class _UnderWay:
         saved = machines.from_first(lambda: checkpoint.newest(directory, self._say))
         if saved is not None:
             self._continue_from(saved)
-        for log in logs:
-            machines.on_first(partial(log.begin, self.dataset, self.done))
+        machines.on_first(lambda: [log.begin(self.dataset, self.done) for log in logs])
 
     def finish(self, images: data.Data, show: Show) -> None:
         """Trains what is not yet trained."""
@@ -179,8 +178,8 @@ class _UnderWay:
 
     def _record(self, label: str, step: int, measures: Any) -> None:
         results.record(self.dataset, label, step, measures)
-        for log in self._logs:
-            machines.on_first(partial(log.append, self.dataset, Evaluation(label, step)))
+        seen = Evaluation(label, step)
+        machines.on_first(lambda: [log.append(self.dataset, seen) for log in self._logs])
 
     def _note_divergence(self, label: str, step: int, diverged_at: np.ndarray) -> None:
         before = self.dataset.diverged_at.sel(norm=label).values.copy()
