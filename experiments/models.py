@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from jax.nn.initializers import Initializer
 
 from experiments.config import Study
@@ -85,6 +86,26 @@ def make_model(study: Study, norm: Variant | None, axis_name: str | None = None)
         epsilon=study.epsilon,
         axis_name=axis_name,
     )
+
+
+def in_training(
+    model: MLP, params: Any, batch_stats: Any, x: jax.Array, momentum: float | None = None
+) -> tuple[jax.Array, tuple[jax.Array, ...], Any]:
+    """Scores and the activations' inputs with the batch's own statistics, and what the running
+    statistics become."""
+    (scores, inputs), updated = model.apply(
+        {"params": params, "batch_stats": batch_stats},
+        x,
+        use_running_average=False,
+        momentum=momentum,
+        mutable=["batch_stats"],
+    )
+    return scores, inputs, updated.get("batch_stats", {})
+
+
+def cross_entropy(scores: jax.Array, labels: Any) -> jax.Array:
+    """Mean over the examples."""
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(scores, labels))
 
 
 def fold_in(norm: Variant, number: jax.Array | int) -> Variant:

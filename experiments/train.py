@@ -23,7 +23,7 @@ from experiments.measure import (
     kernel_norms,
     typical_percentiles,
 )
-from experiments.models import MLP, fold_in, layer_names, make_model
+from experiments.models import MLP, cross_entropy, fold_in, in_training, layer_names, make_model
 from jbn import Noisy, Standard, Uncentered, Variant
 
 # Measuring a step costs as much as taking it: two successive steps in fifty are measured, and two
@@ -124,7 +124,7 @@ def _init(
     study: Study, model: MLP, data: Data, seed: jax.Array, learning_rate: jax.Array
 ) -> RunState:
     batch = jnp.zeros((study.batch_size, data.train_images.shape[1]))
-    variables = model.init(_key(seed, _WEIGHTS), batch, use_running_average=False)
+    variables = model.init(key_of(seed, _WEIGHTS), batch, use_running_average=False)
     return RunState(
         seed,
         learning_rate,
@@ -137,7 +137,7 @@ def _init(
 
 
 def _step(study: Study, model: MLP, data: Data, state: RunState) -> tuple[RunState, Step]:
-    key = _key(state.seed, _BATCHES, state.step)
+    key = key_of(state.seed, _BATCHES, state.step)
     batch = _draw(data, key, study.batch_size, model.axis_name)
     if model.norm is not None:  # noise is another at each step, and of each seed
         model = model.clone(norm=fold_in(fold_in(model.norm, state.seed), state.step))
@@ -200,7 +200,7 @@ def _evaluate(study: Study, model: MLP, inferring: MLP, data: Data, state: RunSt
     # The population's statistics at these weights: those of one large batch, not an average over
     # past steps, which early in training would remember other weights and the initial (0, 1).
     some = _pixels(data, data.train_images[:RECALIBRATION_EXAMPLES])
-    _, batch_stats = _forward(inferring, state.params, state.batch_stats, some, momentum=0.0)
+    _, _, batch_stats = in_training(inferring, state.params, state.batch_stats, some, momentum=0.0)
     variables = {"params": state.params, "batch_stats": batch_stats}
 
     def infer(images: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
@@ -210,7 +210,7 @@ def _evaluate(study: Study, model: MLP, inferring: MLP, data: Data, state: RunSt
     def judge(example: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         image, label = example
         (scores, _) = infer(image[None])
-        return jnp.argmax(scores[0]) == label, _cross_entropy(scores, label[None])
+        return jnp.argmax(scores[0]) == label, cross_entropy(scores, label[None])
 
     # In pieces that stay in the cache: all of MNIST's test set at once takes half as long again.
     correct, losses = jax.lax.map(
@@ -224,7 +224,7 @@ def _evaluate(study: Study, model: MLP, inferring: MLP, data: Data, state: RunSt
             model, state.params, state.batch_stats, *batch
         )[0]
 
-    keys = jax.random.split(_key(state.seed, _NOISE, state.step), NOISE_BATCHES)
+    keys = jax.random.split(key_of(state.seed, _NOISE, state.step), NOISE_BATCHES)
     measures = {
         "test_accuracy": jnp.mean(correct),
         "test_loss": jnp.mean(losses),
@@ -235,25 +235,11 @@ def _evaluate(study: Study, model: MLP, inferring: MLP, data: Data, state: RunSt
     return _unless_diverged(state, measures)
 
 
-def _forward(
-    model: MLP, params: Any, batch_stats: Any, images: jax.Array, momentum: float | None = None
-) -> tuple[jax.Array, Any]:
-    """Scores with the batch's own statistics, and what the running statistics become."""
-    (scores, _), updated = model.apply(
-        {"params": params, "batch_stats": batch_stats},
-        images,
-        use_running_average=False,
-        momentum=momentum,
-        mutable=["batch_stats"],
-    )
-    return scores, updated.get("batch_stats", {})
-
-
 def _loss(
     model: MLP, params: Any, batch_stats: Any, images: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, Any]:
-    scores, batch_stats = _forward(model, params, batch_stats, images)
-    return _cross_entropy(scores, labels), batch_stats
+    scores, _, batch_stats = in_training(model, params, batch_stats, images)
+    return cross_entropy(scores, labels), batch_stats
 
 
 def _unless_diverged(state: RunState, measures: Measures) -> Measures:
@@ -267,7 +253,8 @@ def _plain_steps(window: int) -> np.ndarray:
     return np.diff(ends)
 
 
-def _key(seed: jax.Array, *stream: int | jax.Array) -> jax.Array:
+def key_of(seed: jax.Array, *stream: int | jax.Array) -> jax.Array:
+    """The key of a seed's random numbers that `stream` tells from its others."""
     key = jax.random.key(seed)
     for number in stream:
         key = jax.random.fold_in(key, number)
@@ -290,7 +277,3 @@ def _draw(
 
 def _pixels(data: Data, images: Any) -> jax.Array:
     return images.astype(jnp.float32) / data.brightest
-
-
-def _cross_entropy(scores: jax.Array, labels: Any) -> jax.Array:
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(scores, labels))

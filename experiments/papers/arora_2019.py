@@ -17,7 +17,7 @@ from experiments.papers.digits import (
     network,
     replace_hidden,
 )
-from experiments.papers.spread import spread
+from experiments.papers.spread import combinations, spread
 
 _WIDTHS = (64, 64)
 _EXAMPLES = 1000
@@ -56,11 +56,10 @@ def measure(setting: Setting) -> Outcome:
     rates = (_RATES[1::2] if setting.quick else _RATES).astype(np.float32)
     images = digits(_EXAMPLES)
     centred = Images(images.x - images.x.mean(axis=0), images.labels)
-    rows = np.tile(seeds, len(rates)), np.repeat(rates, len(seeds))
     with_norm, without = (
         jax.tree.map(
-            lambda a: a.reshape(len(rates), len(seeds)).T,
-            spread(partial(train, norm, steps), *rows, given=[centred]),
+            lambda a: a.reshape(len(seeds), len(rates)),
+            spread(partial(train, norm, steps), *combinations(seeds, rates), given=[centred]),
         )
         for norm in (True, False)
     )

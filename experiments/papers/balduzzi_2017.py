@@ -16,6 +16,7 @@ from experiments.papers.claim import (
     at_least,
     at_most,
 )
+from experiments.papers.deep import NO_EPSILON
 from experiments.papers.spread import spread
 from jbn import batch_norm, init
 
@@ -26,7 +27,6 @@ _CITATION = (
 _DEPTH = 24
 _RESIDUAL_DEPTH = 50
 _LAGS = 15
-_NO_EPSILON = 1e-30
 _RANGE = 2.0
 _POINTS = 256
 
@@ -43,7 +43,7 @@ def gradients(norm: bool, residual: float | None, width: int, seed: jax.Array) -
     kinks = jax.random.uniform(keys[2], (width,), minval=-_RANGE, maxval=_RANGE)
 
     def normalised(z: jax.Array) -> jax.Array:
-        return batch_norm(z, *init(width), epsilon=_NO_EPSILON)[0] if norm else z
+        return batch_norm(z, *init(width), epsilon=NO_EPSILON)[0] if norm else z
 
     def layer(h: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
         kernel = jax.random.normal(key, (width, width)) * jnp.sqrt(2 / width)

@@ -8,20 +8,20 @@ from functools import partial
 import jax
 import numpy as np
 
-from experiments.models import MLP
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, once
-from experiments.papers.spread import spread
+from experiments.papers.spread import combinations, spread
 from experiments.papers.training import (
+    NORMS,
     Images,
     Task,
     accuracy,
     advance,
     begin,
-    rows,
+    relu_task,
     standardized,
     with_population_stats,
 )
-from jbn import Standard, Variant
+from jbn import Variant
 
 _CITATION = (
     "Bjorck, Gomes, Selman & Weinberger 2018, Understanding Batch Normalization, NeurIPS, "
@@ -31,7 +31,6 @@ _STEPS = 300
 _RATES = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30], np.float32)
 _QUICK_RATES = np.array([0.01, 0.1, 1, 10], np.float32)
 _LEARNS = 0.8
-_NORMS: dict[str, Variant | None] = {"without": None, "with batch norm": Standard()}
 
 
 def usable(rates: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
@@ -70,14 +69,12 @@ def _accuracies(setting: Setting) -> dict[int, dict[str, np.ndarray]]:
     steps = setting.pick(_STEPS, 150)
 
     def of(depth: int, norm: Variant | None) -> np.ndarray:
-        he = jax.nn.initializers.he_normal()
-        task = Task(MLP((100,) * depth, jax.nn.relu, he, norm))
-        train = partial(trained_accuracy, task, steps)
-        found = spread(train, *rows(seeds, _rates(setting)), given=(images,))
+        train = partial(trained_accuracy, relu_task(depth, norm), steps)
+        found = spread(train, *combinations(seeds, _rates(setting)), given=(images,))
         return found.reshape(len(seeds), -1)
 
     depths = (3,) if setting.quick else (3, 10)
-    return {d: {name: of(d, norm) for name, norm in _NORMS.items()} for d in depths}
+    return {d: {name: of(d, norm) for name, norm in NORMS.items()} for d in depths}
 
 
 def _plots(setting: Setting) -> list[Plot]:

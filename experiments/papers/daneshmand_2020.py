@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, at_most
+from experiments.papers.deep import NO_EPSILON
 from experiments.papers.spread import spread
 from jbn import Standard, Uncentered, Variant, batch_norm, init
 from jbn.diagnostics import effective_rank, participation_ratio
 
-_NO_EPSILON = 1e-30
 _WIDTHS = (8, 16, 32, 64, 128)
 _WIDTH = 32
 _DEPTH = 400
@@ -35,7 +35,7 @@ def random_layer(variant: Variant | None, relu: bool, width: int) -> Layer:
     def layer(h: jax.Array, key: jax.Array) -> jax.Array:
         z = h @ jax.random.normal(key, (width, width)) / jnp.sqrt(width)
         if variant is not None:
-            z, _ = batch_norm(z, *init(width), variant=variant, epsilon=_NO_EPSILON)
+            z, _ = batch_norm(z, *init(width), variant=variant, epsilon=NO_EPSILON)
         h = jax.nn.relu(z) if relu else z
         return h / jnp.max(jnp.abs(h))
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
+from experiments.papers.deep import NO_EPSILON
 from experiments.papers.spread import spread
 from jbn import batch_norm, init
 
 _BLOCKS = 32
 _BATCH_SIZE = 256
-_NO_EPSILON = 1e-30
 
 
 class _Blocks(NamedTuple):
@@ -33,7 +33,7 @@ def residual_pass(norm: bool, width: int, seed: jax.Array) -> _Blocks:
 
     def block(x: jax.Array, key: jax.Array) -> tuple[jax.Array, _Blocks]:
         kernel = jax.random.normal(key, (width, width)) * jnp.sqrt(2 / width)
-        h = batch_norm(x, *init(width), epsilon=_NO_EPSILON)[0] if norm else x
+        h = batch_norm(x, *init(width), epsilon=NO_EPSILON)[0] if norm else x
         branch = jax.nn.relu(h) @ kernel
         variances = jnp.mean(jnp.var(x, axis=0)), jnp.mean(jnp.var(branch, axis=0))
         x = x + branch

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+NO_EPSILON = 1e-30  # theory has none, and a float32 variance never needs this one
+
 Layer = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """(h, key, added) -> h of the next layer, from `added` plus the weights' product."""
 

@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.data import load
-from experiments.models import MLP
+from experiments.models import MLP, cross_entropy, in_training
+from experiments.papers.deep import NO_EPSILON
 from jbn import Standard
 
-NO_EPSILON = 1e-30  # theory has none, and a float32 variance never needs this one
 NUM_PIXELS = 64
 
 
@@ -51,15 +50,8 @@ def loss(model: MLP, params: Any, images: Images) -> tuple[jax.Array, Any]:
         for name, affine in params.items()
         if name.startswith("norm_")
     }
-    (scores, _), seen = model.apply(
-        {"params": params, "batch_stats": empty},
-        jnp.asarray(images.x),
-        use_running_average=False,
-        momentum=0.0,
-        mutable=["batch_stats"],
-    )
-    entropy = optax.softmax_cross_entropy_with_integer_labels(scores, images.labels)
-    return jnp.mean(entropy), seen.get("batch_stats", {})
+    scores, _, seen = in_training(model, params, empty, jnp.asarray(images.x), momentum=0.0)
+    return cross_entropy(scores, images.labels), seen
 
 
 def draw(images: Images, key: jax.Array, size: int) -> Images:

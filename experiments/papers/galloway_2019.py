@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.models import MLP
+from experiments.models import cross_entropy
 from experiments.papers.claim import (
     Check,
     Claim,
@@ -20,16 +20,17 @@ from experiments.papers.claim import (
 )
 from experiments.papers.spread import spread
 from experiments.papers.training import (
+    NORMS,
     Images,
     Task,
     accuracy,
     advance,
     begin,
-    cross_entropy,
     infer,
+    relu_task,
     unit_interval,
 )
-from jbn import Standard, Variant
+from jbn import Variant
 
 NOISE = 0.5
 PERTURBATION = 0.05
@@ -66,16 +67,13 @@ def measure(setting: Setting) -> Outcome:
     """Accuracy with batch norm less without: clean, with noise, under attack."""
     seeds = setting.seeds(full=8, quick=3)
     images = unit_interval(setting.mnist)
-    norms: dict[str, Variant | None] = {"without": None, "with batch norm": Standard()}
-    he = jax.nn.initializers.he_normal()
     rates = np.full(len(seeds), 0.1, np.float32)
 
     def of(norm: Variant | None) -> Accuracies:
-        task = Task(MLP((128,) * 3, jax.nn.relu, he, norm))
-        run = partial(accuracies, task, setting.pick(2500, 600))
+        run = partial(accuracies, relu_task(3, norm, width=128), setting.pick(2500, 600))
         return spread(run, seeds, rates, given=(images,))
 
-    found = {name: of(norm) for name, norm in norms.items()}
+    found = {name: of(norm) for name, norm in NORMS.items()}
     without, with_norm = found.values()
     gained = Accuracies(*(b - a for a, b in zip(without, with_norm)))
     worse = -0.05 if setting.quick else -0.1

@@ -26,6 +26,7 @@ from experiments.papers.claim import (
 )
 from experiments.papers.spread import spread
 from experiments.papers.training import (
+    NORMS,
     Images,
     State,
     Task,
@@ -37,7 +38,7 @@ from experiments.papers.training import (
     unit_interval,
     with_population_stats,
 )
-from jbn import Standard, Variant
+from jbn import Variant
 
 _CITATION = (
     "Ioffe & Szegedy 2015, Batch Normalization: Accelerating Deep Network Training by Reducing "
@@ -45,7 +46,6 @@ _CITATION = (
 )
 _WINDOW = 1000  # steps between two looks
 _WINDOWS = 10
-_NORMS: dict[str, Variant | None] = {"without": None, "with batch norm": Standard()}
 
 
 class Config(NamedTuple):
@@ -112,7 +112,7 @@ def _courses(setting: Setting) -> dict[Config, dict[str, Course]]:
         rates = np.full(len(seeds), config.learning_rate, np.float32)
         return spread(run, seeds, rates, given=(images,))
 
-    return {c: {name: of(c, norm) for name, norm in _NORMS.items()} for c in configs}
+    return {c: {name: of(c, norm) for name, norm in NORMS.items()} for c in configs}
 
 
 def _times(setting: Setting) -> np.ndarray:

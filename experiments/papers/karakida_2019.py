@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_most, near
+from experiments.papers.deep import NO_EPSILON
 from experiments.papers.spread import spread
 from jbn import batch_norm, init
 
 _INPUTS = 100
 _EXAMPLES = 64
 _WIDTHS = (32, 128, 512)
-_NO_EPSILON = 1e-30
 _PLAIN = "without"
 _CENTRED = "mean of the output subtracted"
 _HIDDEN = "batch norm of the hidden layers"
@@ -35,7 +35,7 @@ def sharpest(hidden_norm: bool, centred: bool, width: int, seed: jax.Array) -> j
         for kernel in kernels[:-1]:
             z = h @ kernel
             if hidden_norm:
-                z, _ = batch_norm(z, *init(width), epsilon=_NO_EPSILON)
+                z, _ = batch_norm(z, *init(width), epsilon=NO_EPSILON)
             h = jax.nn.relu(z)
         y = (h @ kernels[-1])[:, 0]
         return y - jnp.mean(y) if centred else y

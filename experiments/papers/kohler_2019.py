@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_most
-from experiments.papers.spread import spread
+from experiments.papers.spread import combinations, spread
 
 _DIMENSION = 20
 _STEPS = 60
@@ -43,9 +43,8 @@ def suboptimality(condition: jax.Array, seed: jax.Array) -> jax.Array:
 def measure(setting: Setting) -> Outcome:
     """The largest factor of any step, beside the bound."""
     seeds = setting.seeds(full=20, quick=10)
-    conditions = np.repeat(np.array(_CONDITIONS), len(seeds))
     with jax.enable_x64(True):
-        seen = spread(suboptimality, conditions, np.tile(seeds, len(_CONDITIONS)))
+        seen = spread(suboptimality, *combinations(_CONDITIONS, seeds))
     checks, lines = [], []
     steps = np.arange(_STEPS)
     for condition, values in zip(_CONDITIONS, seen.reshape(len(_CONDITIONS), len(seeds), -1)):

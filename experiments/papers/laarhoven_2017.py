@@ -22,7 +22,7 @@ from experiments.papers.digits import (
     network,
     replace_hidden,
 )
-from experiments.papers.spread import spread
+from experiments.papers.spread import combinations, spread
 from jbn.diagnostics import weight_gradient_cosine
 
 _WIDTHS = (100, 100)
@@ -128,8 +128,7 @@ def _gradients(seeds: np.ndarray, images: Images) -> _Gradient:
     """In float64, at each epsilon: results `(seeds, epsilons)`."""
     with jax.enable_x64(True):
         precise = Images(images.x.astype(np.float64), images.labels)
-        rows = np.repeat(seeds, len(_EPSILONS)), np.tile(_EPSILONS, len(seeds))
-        gradients = spread(gradient_pass, *rows, given=[precise])
+        gradients = spread(gradient_pass, *combinations(seeds, _EPSILONS), given=[precise])
     return jax.tree.map(lambda g: g.reshape(len(seeds), -1), gradients)
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
-from experiments.papers.deep import log_square, signals
+from experiments.papers.deep import NO_EPSILON, log_square, signals
 from experiments.papers.spread import spread
 from jbn import Uncentered, batch_norm, init
 from jbn.diagnostics import isometry_gap
@@ -16,7 +16,6 @@ _CITATION = (
     "Meterez, Joudaki, Orabona, Immer, Rätsch & Daneshmand 2024, Towards Training Without Depth "
     "Limits: Batch Normalization Without Gradient Explosion, ICLR, arXiv:2310.02012"
 )
-_NO_EPSILON = 1e-30
 _WIDTH = 32
 # The gradient grows until the examples are an isometry; at this width that takes 200 layers.
 _DEPTHS = (200, 400)
@@ -40,7 +39,7 @@ def deep_pass(orthogonal: bool, relu: bool, batch_size: int, depth: int, seed: j
 
     def layer(h: jax.Array, key: jax.Array, added: jax.Array) -> jax.Array:
         z = h @ kernels(key, (width, width)) + added
-        y, _ = batch_norm(z, *init(width), variant=Uncentered(), epsilon=_NO_EPSILON)
+        y, _ = batch_norm(z, *init(width), variant=Uncentered(), epsilon=NO_EPSILON)
         return jax.nn.relu(y) if relu else y
 
     x_key, key = jax.random.split(jax.random.key(seed))

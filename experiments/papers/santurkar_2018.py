@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.models import MLP
 from experiments.papers.claim import (
     Check,
     Claim,
@@ -22,34 +21,29 @@ from experiments.papers.claim import (
     at_most,
     once,
 )
-from experiments.papers.spread import spread
+from experiments.papers.deep import NO_EPSILON
+from experiments.papers.spread import combinations, spread
 from experiments.papers.training import (
+    NORMS,
     Images,
     State,
     Task,
     advance,
     begin,
     next_loss,
-    rows,
+    relu_task,
     standardized,
 )
-from jbn import Standard, Variant, batch_moments, batch_norm, init
+from jbn import Variant, batch_moments, batch_norm, init
 from jbn.diagnostics import AlongGradient, along_gradient
 
 CITATION = (
     "Santurkar, Tsipras, Ilyas & Madry 2018, How Does Batch Normalization Help Optimization?, "
     "NeurIPS, arXiv:1805.11604"
 )
-_NO_EPSILON = 1e-30  # the theorem has none
 _STEP_SIZES = np.array([0.01, 0.05, 0.1, 0.2, 0.3, 0.4], np.float32)
 _RATES = np.array([0.1, 0.01], np.float32)
 _BETWEEN = 10  # steps between two probes
-NORMS: dict[str, Variant | None] = {"without": None, "with batch norm": Standard()}
-
-
-def relu_task(depth: int, norm: Variant | None) -> Task:
-    """The network of all claims of the paper but the theorem."""
-    return Task(MLP((100,) * depth, jax.nn.relu, jax.nn.initializers.he_normal(), norm))
 
 
 def probes(
@@ -83,7 +77,7 @@ def _probed(setting: Setting) -> dict[int, dict[str, AlongGradient]]:
     def of(depth: int, norm: Variant | None) -> AlongGradient:
         seeds, rates = seeds_of[depth], _rates(setting)
         run = partial(probes, relu_task(depth, norm), setting.pick(250, 60))
-        found = spread(run, *rows(seeds, rates), given=(images,))
+        found = spread(run, *combinations(seeds, rates), given=(images,))
         return jax.tree.map(lambda x: x.reshape(len(seeds), len(rates), *x.shape[1:]), found)
 
     return {d: {name: of(d, norm) for name, norm in NORMS.items()} for d in depths}
@@ -187,9 +181,9 @@ def identity_error(dtype: str, seed: jax.Array) -> jax.Array:
         return jnp.sum(jnp.sin(z_weights * z) + jnp.tanh(z) ** 2)
 
     def before(y: jax.Array) -> jax.Array:
-        return after(batch_norm(y, affine, stats, epsilon=_NO_EPSILON)[0])
+        return after(batch_norm(y, affine, stats, epsilon=NO_EPSILON)[0])
 
-    z, _ = batch_norm(y, affine, stats, epsilon=_NO_EPSILON)
+    z, _ = batch_norm(y, affine, stats, epsilon=NO_EPSILON)
     mean, var, _ = batch_moments(y)
     normalized = (y - mean[None]) / jnp.sqrt(var)[None]
     gradient, m = jax.grad(after)(z), y.shape[0]

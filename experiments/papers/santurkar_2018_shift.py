@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, at_most
-from experiments.papers.santurkar_2018 import CITATION, NORMS, relu_task
-from experiments.papers.spread import spread
+from experiments.papers.santurkar_2018 import CITATION
+from experiments.papers.spread import combinations, spread
 from experiments.papers.training import (
+    NORMS,
     Images,
     State,
     Task,
@@ -22,7 +23,7 @@ from experiments.papers.training import (
     advance,
     begin,
     next_loss,
-    rows,
+    relu_task,
     standardized,
     step,
     with_population_stats,
@@ -131,7 +132,7 @@ def measure_gradient_shift(setting: Setting) -> Outcome:
 
     def of(norm: Any) -> GradientShift:
         run = partial(shifts, relu_task(depth, norm), setting.pick(4, 2))
-        found = spread(run, *rows(seeds, rates), given=(images,))
+        found = spread(run, *combinations(seeds, rates), given=(images,))
         return jax.tree.map(
             lambda x: x.reshape(len(seeds), len(rates), *x.shape[1:]).mean(axis=2),
             found._replace(distance=found.distance / found.gradient_norm),

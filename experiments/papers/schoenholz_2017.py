@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
 from experiments.papers.deep import factor_per_layer, log_square, signals
-from experiments.papers.spread import spread
+from experiments.papers.spread import combinations, spread
 
 _WIDTH = 300
 _DEPTH = 40
@@ -61,23 +61,23 @@ def measure(setting: Setting) -> Outcome:
     checks, plots = [], []
     layers = np.arange(1, _DEPTH + 1)
     for name, activation, variances in nets:
-        rows = (
-            np.tile(seeds, len(variances)),
-            np.repeat(np.array(variances, np.float32), len(seeds)),
+        rows = combinations(seeds, np.array(variances, np.float32))
+        seen = jax.tree.map(
+            lambda a: a.reshape(len(seeds), -1, _DEPTH),
+            spread(partial(deep_pass, activation), *rows),
         )
-        seen = spread(partial(deep_pass, activation), *rows)
         lines = []
         for i, variance in enumerate(variances):
-            mine = slice(i * len(seeds), (i + 1) * len(seeds))
+            dz = seen.dz[:, i]
             chi = variance / 2 if name == "ReLU" else tanh_chi(variance)
-            factor = factor_per_layer(seen.dz[mine], _FITTED)
+            factor = factor_per_layer(dz, _FITTED)
             at = f"{name}, sigma_w² {variance:g}: factor per layer on"
             checks.append(Check(f"{at} |dL/dz|²", factor, near(chi, relative=tolerance), "theory"))
             if name == "ReLU":
-                weights = factor_per_layer(seen.dw[mine], _FITTED)
+                weights = factor_per_layer(seen.dw[:, i], _FITTED)
                 allowed = near(1.0, relative=tolerance)
                 checks.append(Check(f"{at} |dL/dW|²", weights, allowed, "theory"))
-            grown = np.exp(seen.dz[mine] - seen.dz[mine][:, -1:])
+            grown = np.exp(dz - dz[:, -1:])
             lines.append(Line(f"sigma_w² {variance:g}", layers, grown))
             law = chi ** (_DEPTH - layers).astype(float)
             lines.append(Line(f"sigma_w² {variance:g}, theory", layers, law, expected=True))

@@ -10,6 +10,11 @@ from jax.sharding import PartitionSpec as P
 from experiments.sweep import make_mesh, over_runs
 
 
+def combinations(*values: Any) -> tuple[np.ndarray, ...]:
+    """Rows for `spread`: every combination of values, the last running fastest."""
+    return tuple(grid.ravel() for grid in np.meshgrid(*values, indexing="ij"))
+
+
 def spread(function: Callable[..., Any], *rows: Any, given: Any = ()) -> Any:
     """`function(*given, *row)` for each row of the arrays `rows`: trees of numpy arrays, stacked.
 

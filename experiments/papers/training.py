@@ -14,8 +14,9 @@ import numpy as np
 import optax
 
 from experiments.data import Data
-from experiments.models import MLP
-from jbn import Variant
+from experiments.models import MLP, cross_entropy, in_training
+from experiments.train import key_of
+from jbn import Standard, Variant
 
 _POPULATION = 5000  # examples for the population's statistics
 _AT_ONCE = 1000  # test examples, few enough to stay in the cache
@@ -69,6 +70,14 @@ class Task(NamedTuple):
     """(step, key) -> the norm of that step's training, in place of the model's."""
 
 
+NORMS: dict[str, Variant | None] = {"without": None, "with batch norm": Standard()}
+
+
+def relu_task(depth: int, norm: Variant | None, width: int = 100) -> Task:
+    """Hidden layers of ReLU with He's initialisation."""
+    return Task(MLP((width,) * depth, jax.nn.relu, jax.nn.initializers.he_normal(), norm))
+
+
 def unit_interval(data: Data) -> Images:
     """Pixels from 0 to 1."""
     return Images(*data[:4], np.float32(0), np.float32(data.brightest))
@@ -85,7 +94,7 @@ def standardized(data: Data) -> Images:
 def begin(task: Task, images: Images, seed: jax.Array, learning_rate: jax.Array) -> State:
     """Before the first step. Tasks that differ in their norm begin with the same kernels."""
     variables = task.model.init(
-        _key(seed, _WEIGHTS), jnp.zeros((1, images.train.shape[1])), use_running_average=False
+        key_of(seed, _WEIGHTS), jnp.zeros((1, images.train.shape[1])), use_running_average=False
     )
     return State(
         seed, learning_rate, jnp.int32(0), variables["params"], variables.get("batch_stats", {})
@@ -97,14 +106,14 @@ def next_loss(
 ) -> Callable[[Any], tuple[jax.Array, tuple[Any, tuple[jax.Array, ...]]]]:
     """The loss of the next step's batch, and the running statistics and activations' inputs with
     it, as a function of the weights."""
-    rows = task.draw(images, _key(state.seed, _BATCHES, state.step), task.batch_size)
+    rows = task.draw(images, key_of(state.seed, _BATCHES, state.step), task.batch_size)
     x, labels = pixels(images, images.train[rows]), images.train_labels[rows]
     model = task.model
     if task.norm_at is not None:
-        model = model.clone(norm=task.norm_at(state.step, _key(state.seed, _NORM, state.step)))
+        model = model.clone(norm=task.norm_at(state.step, key_of(state.seed, _NORM, state.step)))
 
     def loss(params: Any) -> tuple[jax.Array, tuple[Any, tuple[jax.Array, ...]]]:
-        scores, inputs, batch_stats = _train_mode(model, params, state.batch_stats, x)
+        scores, inputs, batch_stats = in_training(model, params, state.batch_stats, x)
         return cross_entropy(scores, labels), (batch_stats, inputs)
 
     return loss
@@ -141,7 +150,7 @@ def with_population_stats(task: Task, images: Images, state: State) -> State:
     over weights past."""
     stride = max(images.train.shape[0] // _POPULATION, 1)
     x = pixels(images, images.train[::stride])
-    _, _, batch_stats = _train_mode(task.model, state.params, state.batch_stats, x, momentum=0.0)
+    _, _, batch_stats = in_training(task.model, state.params, state.batch_stats, x, momentum=0.0)
     return state._replace(batch_stats=batch_stats)
 
 
@@ -170,7 +179,7 @@ def accuracy(
 
     def correct(example: tuple[jax.Array, ...]) -> jax.Array:
         image, label, number = example
-        x = change(pixels(images, image), label, _key(state.seed, _TEST, number))
+        x = change(pixels(images, image), label, key_of(state.seed, _TEST, number))
         scores, _ = infer(task, state, x[None])
         return jnp.argmax(scores[0]) == label
 
@@ -180,32 +189,3 @@ def accuracy(
 
 def pixels(images: Images, raw: Any) -> jax.Array:
     return (raw.astype(jnp.float32) - images.shift) / images.scale
-
-
-def cross_entropy(scores: jax.Array, labels: jax.Array) -> jax.Array:
-    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(scores, labels))
-
-
-def rows(*columns: Any) -> tuple[np.ndarray, ...]:
-    """Every combination of the columns' values, the last running fastest, for `spread`."""
-    return tuple(grid.ravel() for grid in np.meshgrid(*columns, indexing="ij"))
-
-
-def _train_mode(
-    model: MLP, params: Any, batch_stats: Any, x: jax.Array, momentum: float | None = None
-) -> tuple[jax.Array, tuple[jax.Array, ...], Any]:
-    (scores, inputs), updated = model.apply(
-        {"params": params, "batch_stats": batch_stats},
-        x,
-        use_running_average=False,
-        momentum=momentum,
-        mutable=["batch_stats"],
-    )
-    return scores, inputs, updated.get("batch_stats", {})
-
-
-def _key(seed: jax.Array, *stream: int | jax.Array) -> jax.Array:
-    key = jax.random.key(seed)
-    for number in stream:
-        key = jax.random.fold_in(key, number)
-    return key

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near, once
+from experiments.papers.deep import NO_EPSILON, factor_per_layer, log_square
 from experiments.papers.spread import spread
 from jbn import batch_norm, init
 
@@ -20,9 +21,8 @@ CITATION = (
     "Yang, Pennington, Rao, Sohl-Dickstein & Schoenholz 2019, A Mean Field Theory of Batch "
     "Normalization, ICLR, arXiv:1902.08129"
 )
-_NO_EPSILON = 1e-30  # the theory has none, and a float32 variance never needs this one
 _DEPTH = 30
-_FITTED = slice(4, 26)  # the first layers approach the fixed point, the last feel the loss
+FITTED = slice(4, 26)  # the first layers approach the fixed point, the last feel the loss
 _BATCH_SIZES = (8, 16, 32, 64)
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "ReLU": jax.nn.relu,
@@ -73,7 +73,7 @@ def deep_pass(
     def layer(h: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
         key, added = inputs
         kernel = jax.random.normal(key, (width, width)) / np.sqrt(width)
-        y, _ = batch_norm(h @ kernel + added, *init(width), epsilon=_NO_EPSILON)
+        y, _ = batch_norm(h @ kernel + added, *init(width), epsilon=NO_EPSILON)
         h = activation(y)
         return h, (jnp.mean(jnp.square(h)), _mean_cosine(h))
 
@@ -85,8 +85,7 @@ def deep_pass(
     gradient, (second_moment, cosine) = jax.grad(loss, has_aux=True)(
         jnp.zeros((_DEPTH, batch_size, width))
     )
-    log_squared = jnp.log(jnp.sum(jnp.square(gradient), axis=(1, 2)))
-    return _Pass(log_squared, second_moment, cosine)
+    return _Pass(log_square(gradient), second_moment, cosine)
 
 
 def _mean_cosine(h: jax.Array) -> jax.Array:
@@ -119,18 +118,17 @@ def measure_rates(setting: Setting) -> Outcome:
         for batch_size, seen in _passes(setting)[name].items():
             logs = seen.gradient
             layers = np.arange(1, _DEPTH + 1)
-            slopes = np.polyfit(layers[_FITTED], logs.T[_FITTED], 1)[0]
             expected = rate(batch_size)
             checks.append(
                 Check(
                     f"{name}, batch size {batch_size}: factor per layer",
-                    np.exp(-slopes),
+                    factor_per_layer(logs, FITTED),
                     near(expected, relative=tolerance),
                     "theory",
                 )
             )
             # As seen from the layer where the fit begins.
-            start = _FITTED.start
+            start = FITTED.start
             grown = np.exp(logs - logs[:, start : start + 1])
             lines.append(Line(f"B = {batch_size}", layers, grown))
             law = expected ** -(layers - layers[start]).astype(float)

@@ -10,9 +10,8 @@ import numpy as np
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
 from experiments.papers.deep import factor_per_layer
 from experiments.papers.spread import spread
-from experiments.papers.yang_2019 import CITATION, deep_pass
+from experiments.papers.yang_2019 import CITATION, FITTED, deep_pass
 
-_FITTED = slice(4, 26)
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "tanh": jnp.tanh,
     "GELU": partial(jax.nn.gelu, approximate=False),
@@ -44,7 +43,7 @@ def measure(setting: Setting) -> Outcome:
     checks, factors, limits = [], [], []
     for name in names:
         run = partial(deep_pass, _ACTIVATIONS[name], batch_size, width)
-        factors.append(factor_per_layer(spread(run, seeds).gradient, _FITTED))
+        factors.append(factor_per_layer(spread(run, seeds).gradient, FITTED))
         limits.append(limiting_rate(_ACTIVATIONS[name]))
         allowed = near(limits[-1], relative=tolerance)
         checks.append(Check(f"{name}: factor per layer", factors[-1], allowed, "theory"))

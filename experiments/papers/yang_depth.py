@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.data import Data
+from experiments.models import cross_entropy
 from experiments.papers.claim import (
     Check,
     Claim,
@@ -76,8 +76,8 @@ def train(
 
     def loss(params: _Params, x: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
         scores = _scores(params, x)
-        entropy = optax.softmax_cross_entropy_with_integer_labels(scores, targets)
-        return jnp.mean(entropy), jnp.mean(jnp.argmax(scores, axis=1) == targets)
+        accuracy = jnp.mean(jnp.argmax(scores, axis=1) == targets)
+        return cross_entropy(scores, targets), accuracy
 
     def step(params: _Params, t: jax.Array) -> tuple[Any, jax.Array]:
         key = jax.random.fold_in(batches_key, t)

@@ -12,6 +12,7 @@ from experiments.data import load
 from experiments.models import MLP
 from experiments.papers import training
 from experiments.papers.claim import Setting, once
+from experiments.papers.spread import combinations
 from experiments.papers.training import Task
 from jbn import Standard
 
@@ -83,8 +84,8 @@ def test_population_stats_are_those_of_the_training_set(data):
     chex.assert_trees_all_close(stats["var"], z.var(axis=0), rtol=1e-4)
 
 
-def test_rows():
-    seeds, rates = training.rows(np.arange(2), np.array([0.1, 0.2, 0.3]))
+def test_combinations():
+    seeds, rates = combinations(np.arange(2), np.array([0.1, 0.2, 0.3]))
     np.testing.assert_array_equal(seeds, [0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(rates.reshape(2, 3)[1], [0.1, 0.2, 0.3])
 
