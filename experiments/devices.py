@@ -8,7 +8,9 @@ from typing import Any
 
 _COUNT = "--xla_force_host_platform_device_count"
 # A device then runs on one thread: handing a layer of a hundred units to more costs more than it.
-_SINGLE = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+_SINGLE = "--xla_cpu_multi_thread_eigen=false"
+# At 0 many programs run so slowly that nothing is gained.
+_QUICKLY = "--xla_backend_optimization_level=1"
 
 # glibc gives every array of 32 MiB or more back to the system when it is freed, and the next one
 # of that size costs thousands of page faults: more than normalising it does.
@@ -30,6 +32,11 @@ def use_all_cores() -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if _COUNT not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {_COUNT}={cores()} {_SINGLE}".strip()
+
+
+def compile_quickly() -> None:
+    """Has XLA optimise less: for programs that take longer to compile than to run."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICKLY}".strip()
 
 
 def keep_freed_memory(*, one_arena: bool) -> None:
