@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from experiments.commands import BAD_INPUT, PROGRAM, ending
+from experiments.devices import compile_quickly
 
 if TYPE_CHECKING:
     from experiments.data import Data
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> None:
         Args:
             names: Claims, or first authors; all by default. Known:
                 {", ".join(claim.name for claim in CLAIMS)}.
-            quick: Fewer seeds and smaller networks: wider intervals, in two to three minutes.
+            quick: Fewer seeds and smaller networks: wider intervals, in two minutes.
             seed: The first seed; others follow it.
             again: Measure everything again with seeds from each of these, and compare verdicts.
             data_dir: Folder with MNIST's four files. Otherwise JBN_DATA_DIR is asked, then they are
@@ -86,6 +87,8 @@ def _papers(
         images, absent = _mnist(data_dir)
         left_out = dict.fromkeys(needing, absent) if images is None else {}
     tried = [claim for claim in chosen if claim.name not in left_out]
+    if quick:
+        compile_quickly()
     first, *others = (Setting(quick, seed, images) for seed in seeds)
     console, results = Console(), []
 

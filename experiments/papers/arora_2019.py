@@ -17,7 +17,7 @@ from experiments.papers.digits import (
     network,
     replace_hidden,
 )
-from experiments.papers.spread import combinations, spread
+from experiments.papers.spread import combinations, spread_each
 
 _WIDTHS = (64, 64)
 _EXAMPLES = 1000
@@ -56,12 +56,10 @@ def measure(setting: Setting) -> Outcome:
     rates = (_RATES[1::2] if setting.quick else _RATES).astype(np.float32)
     images = digits(_EXAMPLES)
     centred = Images(images.x - images.x.mean(axis=0), images.labels)
-    with_norm, without = (
-        jax.tree.map(
-            lambda a: a.reshape(len(seeds), len(rates)),
-            spread(partial(train, norm, steps), *combinations(seeds, rates), given=[centred]),
-        )
-        for norm in (True, False)
+    runs = {norm: partial(train, norm, steps) for norm in (True, False)}
+    found = spread_each(runs, *combinations(seeds, rates), given=[centred])
+    with_norm, without = jax.tree.map(
+        lambda a: a.reshape(len(seeds), len(rates)), (found[True], found[False])
     )
     trained = np.nan_to_num(without.loss, nan=np.inf) < _TRAINED
     checks = [

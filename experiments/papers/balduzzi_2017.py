@@ -17,7 +17,7 @@ from experiments.papers.claim import (
     at_most,
 )
 from experiments.papers.deep import NO_EPSILON
-from experiments.papers.spread import spread
+from experiments.papers.spread import spread_each
 from jbn import batch_norm, init
 
 _CITATION = (
@@ -73,10 +73,8 @@ def _correlations(
 ) -> dict[str, np.ndarray]:
     seeds = setting.seeds(full=24, quick=16)
     width = setting.pick(full=200, quick=100)
-    return {
-        name: autocorrelation(spread(partial(gradients, norm, residual, width), seeds))
-        for name, (norm, residual) in nets.items()
-    }
+    runs = {name: partial(gradients, *net, width) for name, net in nets.items()}
+    return {name: autocorrelation(found) for name, found in spread_each(runs, seeds).items()}
 
 
 def _plot(correlations: dict[str, np.ndarray]) -> Plot:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, once
-from experiments.papers.spread import combinations, spread
+from experiments.papers.spread import combinations, spread_each
 from experiments.papers.training import (
     NORMS,
     Images,
@@ -21,7 +21,6 @@ from experiments.papers.training import (
     standardized,
     with_population_stats,
 )
-from jbn import Variant
 
 _CITATION = (
     "Bjorck, Gomes, Selman & Weinberger 2018, Understanding Batch Normalization, NeurIPS, "
@@ -68,13 +67,14 @@ def _accuracies(setting: Setting) -> dict[int, dict[str, np.ndarray]]:
     images = images._replace(test=images.test[:5000], test_labels=images.test_labels[:5000])
     steps = setting.pick(_STEPS, 150)
 
-    def of(depth: int, norm: Variant | None) -> np.ndarray:
-        train = partial(trained_accuracy, relu_task(depth, norm), steps)
-        found = spread(train, *combinations(seeds, _rates(setting)), given=(images,))
-        return found.reshape(len(seeds), -1)
+    def of(depth: int) -> dict[str, np.ndarray]:
+        tasks = {name: relu_task(depth, norm) for name, norm in NORMS.items()}
+        runs = {name: partial(trained_accuracy, task, steps) for name, task in tasks.items()}
+        found = spread_each(runs, *combinations(seeds, _rates(setting)), given=(images,))
+        return {name: accuracies.reshape(len(seeds), -1) for name, accuracies in found.items()}
 
     depths = (3,) if setting.quick else (3, 10)
-    return {d: {name: of(d, norm) for name, norm in NORMS.items()} for d in depths}
+    return {depth: of(depth) for depth in depths}
 
 
 def _plots(setting: Setting) -> list[Plot]:

@@ -18,7 +18,7 @@ from experiments.papers.claim import (
     near,
 )
 from experiments.papers.daneshmand_2020 import random_layer, through
-from experiments.papers.spread import spread
+from experiments.papers.spread import spread_each
 from jbn import Standard, Uncentered, Variant
 from jbn.diagnostics import mean_absolute_cosine, orthogonality_gap
 
@@ -67,8 +67,8 @@ def _gaps(setting: Setting, variant: Variant, relu: bool) -> tuple[tuple[int, ..
     """Widths, and gaps `(widths, seeds, layers)`."""
     seeds = setting.seeds(full=24, quick=12)
     widths = (16, 64, 256) if setting.quick else _WIDTHS
-    every = [spread(partial(gaps, variant, relu, width), seeds) for width in widths]
-    return widths, np.stack(every)
+    runs = {width: partial(gaps, variant, relu, width) for width in widths}
+    return widths, np.stack([*spread_each(runs, seeds).values()])
 
 
 def _slopes(widths: tuple[int, ...], gaps: np.ndarray) -> np.ndarray:
@@ -95,9 +95,12 @@ def measure_gap(setting: Setting) -> Outcome:
     """The gap with uncentred batch norm over layers and widths, and cosines beside none."""
     widths, gap = _gaps(setting, Uncentered(), relu=False)
     seeds = setting.seeds(full=48, quick=24)
+    pairs = {
+        "with": partial(pair_cosines, Uncentered()),
+        "without": partial(pair_cosines, None),
+    }
     cosines = {
-        name: spread(partial(pair_cosines, variant), seeds)[:, -20:].mean(axis=1)
-        for name, variant in (("with", Uncentered()), ("without", None))
+        name: found[:, -20:].mean(axis=1) for name, found in spread_each(pairs, seeds).items()
     }
     layers = np.arange(_DEPTH)
     decay = np.polyfit(layers[_DECAY], np.log(gap[-1].T[_DECAY]), 1)[0]

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
 from experiments.papers.deep import NO_EPSILON
-from experiments.papers.spread import spread
+from experiments.papers.spread import spread_each
 from jbn import batch_norm, init
 
 _BLOCKS = 32
@@ -47,9 +47,8 @@ def measure(setting: Setting) -> Outcome:
     """Variances in each block, with batch norm and without."""
     seeds = setting.seeds(full=16, quick=12)
     width = setting.pick(full=512, quick=256)
-    with_norm, without = (
-        spread(partial(residual_pass, norm, width), seeds) for norm in (True, False)
-    )
+    runs = {norm: partial(residual_pass, norm, width) for norm in (True, False)}
+    with_norm, without = spread_each(runs, seeds).values()
     growth = without.second_moment[:, -1] ** (1 / _BLOCKS)
     share = with_norm.branch / with_norm.skip
     checks = [

@@ -18,7 +18,7 @@ from experiments.papers.claim import (
     at_least,
     at_most,
 )
-from experiments.papers.spread import spread
+from experiments.papers.spread import spread_each
 from experiments.papers.training import (
     NORMS,
     Images,
@@ -30,7 +30,6 @@ from experiments.papers.training import (
     relu_task,
     unit_interval,
 )
-from jbn import Variant
 
 NOISE = 0.5
 PERTURBATION = 0.05
@@ -69,11 +68,9 @@ def measure(setting: Setting) -> Outcome:
     images = unit_interval(setting.mnist)
     rates = np.full(len(seeds), 0.1, np.float32)
 
-    def of(norm: Variant | None) -> Accuracies:
-        run = partial(accuracies, relu_task(3, norm, width=128), setting.pick(2500, 600))
-        return spread(run, seeds, rates, given=(images,))
-
-    found = {name: of(norm) for name, norm in NORMS.items()}
+    tasks = {name: relu_task(3, norm, width=128) for name, norm in NORMS.items()}
+    runs = {name: partial(accuracies, t, setting.pick(2500, 600)) for name, t in tasks.items()}
+    found = spread_each(runs, seeds, rates, given=(images,))
     without, with_norm = found.values()
     gained = Accuracies(*(b - a for a, b in zip(without, with_norm)))
     worse = -0.05 if setting.quick else -0.1

@@ -1,5 +1,6 @@
 """Hoffer et al. 2017: do large batches generalise better when normalised in small groups?"""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 
 from experiments.models import MLP
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least
-from experiments.papers.spread import spread
+from experiments.papers.spread import spread_each
 from experiments.papers.training import (
     Images,
     Task,
@@ -40,15 +41,14 @@ def measure(setting: Setting) -> Outcome:
     groups = (16,) if setting.quick else (128, 16)
     rates = np.full(len(seeds), 0.4, np.float32)
 
-    def of(norm: Variant) -> tuple[np.ndarray, np.ndarray]:
+    def run(norm: Variant) -> Callable[..., tuple[jax.Array, jax.Array]]:
         model = MLP((128, 128), jax.nn.relu, jax.nn.initializers.he_normal(), Standard())
         # In training alone: at test there are no groups.
         task = Task(model, _BATCH_SIZE, norm_at=lambda step, key: norm)
-        run = partial(trained, task, setting.pick(200, 40))
-        return spread(run, seeds, rates, given=(images,))
+        return partial(trained, task, setting.pick(200, 40))
 
-    whole = of(Standard())
-    found = [of(Ghost(group)) for group in groups]
+    runs = {norm: run(norm) for norm in (Standard(), *map(Ghost, groups))}
+    whole, *found = spread_each(runs, seeds, rates, given=(images,)).values()
     checks = []
     for group, (test, loss) in zip(groups, found):
         checks.append(

@@ -4,6 +4,7 @@ The paper states neither its learning rate nor its initialisation, so it is two 
 One set of runs serves the accuracies and the drift of what the sigmoids are given.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from experiments.papers.claim import (
     at_most,
     once,
 )
-from experiments.papers.spread import spread
+from experiments.papers.spread import spread_each
 from experiments.papers.training import (
     NORMS,
     Images,
@@ -105,14 +106,17 @@ def _courses(setting: Setting) -> dict[Config, dict[str, Course]]:
     configs = CONFIGS[1:] if setting.quick else CONFIGS
     images = unit_interval(binary(setting.mnist))
 
-    def of(config: Config, norm: Variant | None) -> Course:
+    def run(config: Config, norm: Variant | None) -> Callable[..., Course]:
         normal = jax.nn.initializers.normal(config.init_std)
         model = MLP((100,) * 3, jax.nn.sigmoid, normal, norm, epsilon=1e-3)
-        run = partial(course, Task(model, batch_size=60), setting.pick(_WINDOW, 100))
-        rates = np.full(len(seeds), config.learning_rate, np.float32)
-        return spread(run, seeds, rates, given=(images,))
+        return partial(course, Task(model, batch_size=60), setting.pick(_WINDOW, 100))
 
-    return {c: {name: of(c, norm) for name, norm in NORMS.items()} for c in configs}
+    def of(config: Config) -> dict[str, Course]:
+        runs = {name: run(config, norm) for name, norm in NORMS.items()}
+        rates = np.full(len(seeds), config.learning_rate, np.float32)
+        return spread_each(runs, seeds, rates, given=(images,))
+
+    return {config: of(config) for config in configs}
 
 
 def _times(setting: Setting) -> np.ndarray:

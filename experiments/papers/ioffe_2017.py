@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from experiments.papers.claim import (
     at_least,
     between,
 )
-from experiments.papers.spread import spread
+from experiments.papers.spread import spread_each
 from experiments.papers.training import (
     Images,
     State,
@@ -99,17 +99,25 @@ def measure(setting: Setting) -> Outcome:
     images = in_order(standardized(setting.mnist))
     start, end = (step // shorter for step in _RAMP)
 
-    def of(kind: Batches, norm: Variant | None, renorm: bool = False) -> np.ndarray:
-        model = MLP((100, 100), jax.nn.relu, jax.nn.initializers.he_normal(), norm)
-        task = Task(model, kind.size, kind.draw, partial(ramped, start, end) if renorm else None)
-        rates = np.full(len(seeds), kind.learning_rate, np.float32)
-        run = partial(trained_accuracy, task, kind.steps // shorter)
-        return spread(run, seeds, rates, given=(images,))
-
-    found = {
-        "batch norm": np.stack([of(kind, Standard()) for kind in kinds], axis=1),
-        "renormalization": np.stack([of(kind, Standard(), renorm=True) for kind in kinds], axis=1),
+    networks: dict[str, tuple[Variant | None, Any]] = {
+        "batch norm": (Standard(), None),
+        "renormalization": (Standard(), partial(ramped, start, end)),
     }
+    if not setting.quick:
+        networks["without"] = (None, None)
+
+    def run(kind: Batches, norm: Variant | None, norm_at: Any) -> Callable[..., jax.Array]:
+        model = MLP((100, 100), jax.nn.relu, jax.nn.initializers.he_normal(), norm)
+        task = Task(model, kind.size, kind.draw, norm_at)
+        return partial(trained_accuracy, task, kind.steps // shorter)
+
+    def of(kind: Batches) -> dict[str, np.ndarray]:
+        runs = {name: run(kind, *network) for name, network in networks.items()}
+        rates = np.full(len(seeds), kind.learning_rate, np.float32)
+        return spread_each(runs, seeds, rates, given=(images,))
+
+    by_kind = [of(kind) for kind in kinds]
+    found = {name: np.stack([one[name] for one in by_kind], axis=1) for name in networks}
 
     def allowed(kind: Batches) -> Range:
         return at_least(0.0) if setting.quick else kind.gain
@@ -119,8 +127,6 @@ def measure(setting: Setting) -> Outcome:
         Check(f"{kind.name}: accuracy gained", gained[:, i], allowed(kind), "own reference")
         for i, kind in enumerate(kinds)
     ]
-    if not setting.quick:
-        found["without"] = np.stack([of(kind, None) for kind in kinds], axis=1)
     plot = Plot(
         "Accuracy by kind of batch",
         "",

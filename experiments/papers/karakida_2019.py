@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_most, near
 from experiments.papers.deep import NO_EPSILON
-from experiments.papers.spread import spread
+from experiments.papers.spread import spread_each
 from jbn import batch_norm, init
 
 _INPUTS = 100
@@ -52,7 +52,8 @@ def measure(setting: Setting) -> Outcome:
     widths = _WIDTHS[: setting.pick(full=len(_WIDTHS), quick=2)]
     exponents, lines = {}, []
     for name, net in _NETS.items():
-        values = np.stack([spread(partial(sharpest, *net, width), seeds) for width in widths], 1)
+        runs = {width: partial(sharpest, *net, width) for width in widths}
+        values = np.stack([*spread_each(runs, seeds).values()], axis=1)
         exponents[name] = np.polyfit(np.log(widths), np.log(values).T, 1)[0]
         lines.append(Line(name, widths, values))
     linear = near(1.0, absolute=0.35 if setting.quick else 0.25)

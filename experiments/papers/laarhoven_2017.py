@@ -22,7 +22,7 @@ from experiments.papers.digits import (
     network,
     replace_hidden,
 )
-from experiments.papers.spread import combinations, spread
+from experiments.papers.spread import combinations, spread, spread_each
 from jbn.diagnostics import weight_gradient_cosine
 
 _WIDTHS = (100, 100)
@@ -137,9 +137,8 @@ def measure(setting: Setting) -> Outcome:
     images = digits()
     seeds = setting.seeds(full=6, quick=3)
     steps = setting.pick(full=1000, quick=300)
-    with_norm, without = (
-        spread(partial(train, norm, steps), seeds, given=[images]) for norm in (True, False)
-    )
+    runs = {norm: partial(train, norm, steps) for norm in (True, False)}
+    with_norm, without = spread_each(runs, seeds, given=[images]).values()
     gradients = _gradients(seeds, images)
 
     def error(training: _Training) -> np.ndarray:

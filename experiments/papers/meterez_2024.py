@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
 from experiments.papers.deep import NO_EPSILON, log_square, signals
-from experiments.papers.spread import spread
+from experiments.papers.spread import spread_each
 from jbn import Uncentered, batch_norm, init
 from jbn.diagnostics import isometry_gap
 
@@ -65,10 +65,11 @@ def measure_orthogonal(setting: Setting) -> Outcome:
     expected = {"orthogonal": 1.0, "Gaussian": gaussian_rate(_WIDTH)}
     checks, gradients, gaps = [], [], []
     for name, factor in expected.items():
-        shallow, deep = (
-            spread(partial(deep_pass, name == "orthogonal", False, _WIDTH, depth), seeds)
+        runs = {
+            depth: partial(deep_pass, name == "orthogonal", False, _WIDTH, depth)
             for depth in _DEPTHS
-        )
+        }
+        shallow, deep = spread_each(runs, seeds).values()
         # A tenth of what Gaussian weights have.
         absolute = slack if name == "orthogonal" else 0.015
         quantity = f"{name}: factor per layer on the first layer's |dL/dz|²"
@@ -98,12 +99,8 @@ def measure_elsewhere(setting: Setting) -> Outcome:
     batch_sizes = _BATCH_SIZES[: setting.pick(full=len(_BATCH_SIZES), quick=1)]
 
     def growth(relu: bool, batch_size: int) -> np.ndarray:
-        return _growth(
-            *(
-                spread(partial(deep_pass, True, relu, batch_size, depth), seeds)
-                for depth in _SHORT_DEPTHS
-            )
-        )
+        runs = {d: partial(deep_pass, True, relu, batch_size, d) for d in _SHORT_DEPTHS}
+        return _growth(*spread_each(runs, seeds).values())
 
     linear = {f"linear, {n} examples": growth(False, n) for n in batch_sizes}
     relu = {f"ReLU, {_WIDTH} examples": growth(True, _WIDTH)}

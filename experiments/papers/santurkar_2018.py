@@ -22,7 +22,7 @@ from experiments.papers.claim import (
     once,
 )
 from experiments.papers.deep import NO_EPSILON
-from experiments.papers.spread import combinations, spread
+from experiments.papers.spread import combinations, spread, spread_each
 from experiments.papers.training import (
     NORMS,
     Images,
@@ -34,7 +34,7 @@ from experiments.papers.training import (
     relu_task,
     standardized,
 )
-from jbn import Variant, batch_moments, batch_norm, init
+from jbn import batch_moments, batch_norm, init
 from jbn.diagnostics import AlongGradient, along_gradient
 
 CITATION = (
@@ -74,13 +74,13 @@ def _probed(setting: Setting) -> dict[int, dict[str, AlongGradient]]:
     depths = (3, 10) if setting.quick else (3, 10, 20)
     images = standardized(setting.mnist)
 
-    def of(depth: int, norm: Variant | None) -> AlongGradient:
-        seeds, rates = seeds_of[depth], _rates(setting)
-        run = partial(probes, relu_task(depth, norm), setting.pick(250, 60))
-        found = spread(run, *combinations(seeds, rates), given=(images,))
+    def of(depth: int) -> dict[str, AlongGradient]:
+        seeds, rates, steps = seeds_of[depth], _rates(setting), setting.pick(250, 60)
+        runs = {name: partial(probes, relu_task(depth, n), steps) for name, n in NORMS.items()}
+        found = spread_each(runs, *combinations(seeds, rates), given=(images,))
         return jax.tree.map(lambda x: x.reshape(len(seeds), len(rates), *x.shape[1:]), found)
 
-    return {d: {name: of(d, norm) for name, norm in NORMS.items()} for d in depths}
+    return {depth: of(depth) for depth in depths}
 
 
 def local_beta(seen: AlongGradient) -> np.ndarray:

@@ -5,7 +5,6 @@ the optimiser meets it: a layer's gradient before and after the layers below it 
 """
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, at_most
 from experiments.papers.santurkar_2018 import CITATION
-from experiments.papers.spread import combinations, spread
+from experiments.papers.spread import combinations, spread_each
 from experiments.papers.training import (
     NORMS,
     Images,
@@ -68,11 +67,9 @@ def measure_noise(setting: Setting) -> Outcome:
     tasks = {name: relu_task(depth, norm) for name, norm in NORMS.items()}
     tasks["with noise after it"] = noisy_task(depth)
     rates = np.full(len(seeds), 0.1, np.float32)
-    run = [
-        spread(partial(accuracy_and_drift, task, window), seeds, rates, given=(images,))
-        for task in tasks.values()
-    ]
-    courses, drifts = (np.stack(values, axis=1) for values in zip(*run))
+    runs = {name: partial(accuracy_and_drift, task, window) for name, task in tasks.items()}
+    found = spread_each(runs, seeds, rates, given=(images,))
+    courses, drifts = (np.stack(values, axis=1) for values in zip(*found.values()))
     accuracies, drifts = courses.mean(axis=2), drifts[..., -1]
     without, with_norm, noisy = accuracies.T
     as_good = -0.015 if setting.quick else -0.006
@@ -130,15 +127,17 @@ def measure_gradient_shift(setting: Setting) -> Outcome:
     depth, layers = (5, (3,)) if setting.quick else (_DEPTH, (3, 6, 9))
     images = standardized(setting.mnist)
 
-    def of(norm: Any) -> GradientShift:
-        run = partial(shifts, relu_task(depth, norm), setting.pick(4, 2))
-        found = spread(run, *combinations(seeds, rates), given=(images,))
+    looks = setting.pick(4, 2)
+    runs = {name: partial(shifts, relu_task(depth, norm), looks) for name, norm in NORMS.items()}
+    found = spread_each(runs, *combinations(seeds, rates), given=(images,))
+
+    def over_looks(seen: GradientShift) -> GradientShift:
         return jax.tree.map(
             lambda x: x.reshape(len(seeds), len(rates), *x.shape[1:]).mean(axis=2),
-            found._replace(distance=found.distance / found.gradient_norm),
+            seen._replace(distance=seen.distance / seen.gradient_norm),
         )
 
-    by_norm = {name: of(norm) for name, norm in NORMS.items()}
+    by_norm = {name: over_looks(seen) for name, seen in found.items()}
     without, with_norm = by_norm.values()
     checks = []
     for i, rate in enumerate(rates):

@@ -20,7 +20,7 @@ from experiments.papers.claim import (
     at_most,
     between,
 )
-from experiments.papers.spread import spread
+from experiments.papers.spread import spread_each
 from experiments.papers.yang_2019 import CITATION, relu_rate
 from jbn import Affine, batch_norm, init
 
@@ -101,10 +101,8 @@ def measure(setting: Setting) -> Outcome:
         80: at_most(0.2),
     }
     depths = (10, 80) if setting.quick else tuple(allowed)
-    accuracies = {
-        depth: spread(partial(train, depth, steps), seeds, given=[images, labels])
-        for depth in depths
-    }
+    runs = {depth: partial(train, depth, steps) for depth in depths}
+    accuracies = spread_each(runs, seeds, given=[images, labels])
     ends = {depth: seen[:, -_LAST:].mean(axis=1) for depth, seen in accuracies.items()}
     checks = [
         Check(

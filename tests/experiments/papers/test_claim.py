@@ -1,6 +1,7 @@
 """When a claim counts as reproduced, and how it is told."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -119,10 +120,12 @@ def two_claims(monkeypatch):
     return claims
 
 
-def test_the_command_writes_what_it_measured(two_claims, tmp_path, capsys):
+def test_the_command_writes_what_it_measured(two_claims, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=there")
     file = tmp_path / "all.json"
     arguments = ["someone", "--quick", "--again", "1000", "--out", str(tmp_path)]
     papers.main([*arguments, "--json", str(file)])
+    assert os.environ["XLA_FLAGS"] == "--xla_dump_to=there --xla_backend_optimization_level=1"
     said = capsys.readouterr().out
     assert "|q| [h²]" in said
     assert "1 claims in 0 s: 1 reproduced" in said
