@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from synthetic import learning, study
 
+from experiments.comparison import write_comparison
 from experiments.measure import BINS
 from experiments.report import write_report
 
@@ -63,14 +64,18 @@ def chromium():
 @pytest.fixture(params=[PHONE, WIDE], ids=["phone", "wide"])
 def browser(request, chromium, page):
     """A browser that has opened the page and drawn all of it."""
-    media(chromium, "light")
-    size = {"width": request.param, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    return visit(chromium, page, request.param)
+
+
+def visit(driver, page, width):
+    media(driver, "light")
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     for log in ("browser", "performance"):
-        chromium.get_log(log)  # what other pages did is forgotten
-    chromium.get(page.as_uri())
-    chromium.execute_script("figures.forEach(draw)")
-    return chromium
+        driver.get_log(log)  # what other pages did is forgotten
+    driver.get(page.as_uri())
+    driver.execute_script("figures.forEach(draw)")
+    return driver
 
 
 on_wide_screen = pytest.mark.parametrize("browser", [WIDE], ids=["wide"], indirect=True)
@@ -102,21 +107,46 @@ def until(condition):
     raise AssertionError("it did not happen within five seconds")
 
 
-def test_it_loads_in_silence_and_asks_for_nothing(browser, page):
-    assert page.stat().st_size < LARGEST
+def assert_silent(browser, page):
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [e["params"]["request"]["url"] for e in events if e["method"].endswith("WillBeSent")]
     assert [url for url in sent if not url.startswith(("data:", "blob:"))] == [page.as_uri()]
 
 
-def test_everything_fits_the_screen(browser):
+def test_it_loads_in_silence_and_asks_for_nothing(browser, page):
+    assert page.stat().st_size < LARGEST
+    assert_silent(browser, page)
+
+
+def assert_fits(browser, figures):
     width = browser.execute_script("return innerWidth")
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     right = "return [...document.querySelectorAll('.main-svg')].map(s => s.getBoundingClientRect())"
     boxes = browser.execute_script(right)
-    assert len(boxes) >= 11
+    assert len(boxes) >= figures
     assert all(box["left"] >= 0 and box["right"] <= width for box in boxes)
+
+
+@pytest.mark.parametrize("width", [PHONE, WIDE])
+def test_a_comparison(chromium, tmp_path, width):
+    folders = [tmp_path / name for name in ("one", "two")]
+    rates = [0.1, 1.0]
+    for folder, gained in zip(folders, (0.1, -0.1)):
+        accuracy = [[learning(0.8 + added, 6)] * 2 for added in (0, gained)]
+        folder.mkdir()
+        study(np.array(accuracy), rates=rates).to_netcdf(folder / "metrics.nc", engine="scipy")
+    page = write_comparison(folders, tmp_path / "comparison.html")
+    visit(chromium, page, width)
+    assert_silent(chromium, page)
+    assert_fits(chromium, 3)
+    shown = drawn(chromium, "gain", "querySelector('.cartesianlayer').textContent")
+    assert "+10.0" in shown
+
+
+def test_everything_fits_the_screen(browser):
+    assert_fits(browser, 11)
+    width = browser.execute_script("return innerWidth")
     columns = drawn(browser, "gradient_norm", "layout.grid.columns")
     assert columns == (1 if width == PHONE else 4)
 
