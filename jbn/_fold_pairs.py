@@ -5,13 +5,13 @@ one named value leads straight to the other, and to no other place, the two laye
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import Jaxpr, Literal, subjaxprs
 
 from jbn._fold import as_affine, fold
 from jbn._layout import feature_axes
@@ -49,7 +49,7 @@ def pairs(function: Callable[..., Any], *args: Any) -> tuple[dict[str, str], dic
     calls: Counter[str] = Counter()
     for jaxpr in _all_jaxprs(jax.make_jaxpr(function)(*args).jaxpr):
         used = [v for eqn in jaxpr.eqns for v in eqn.invars] + list(jaxpr.outvars)
-        uses = Counter(v for v in used if not isinstance(v, Literal))
+        uses: Counter[Any] = Counter(v for v in used if not isinstance(v, Literal))
         outputs = {}
         for eqn in jaxpr.eqns:
             kind, _, path = _given_name(eqn).partition(": ")
@@ -75,14 +75,10 @@ def _given_name(eqn: Any) -> str:
     return name if name.startswith((_LINEAR, _NORM, _OTHER_NORM)) else ""
 
 
-def _all_jaxprs(jaxpr: Jaxpr):
+def _all_jaxprs(jaxpr: Jaxpr) -> Iterator[Jaxpr]:
     yield jaxpr
-    for eqn in jaxpr.eqns:
-        for inner in jax.tree.leaves(
-            list(eqn.params.values()), is_leaf=lambda p: isinstance(p, Jaxpr | ClosedJaxpr)
-        ):
-            if isinstance(inner, Jaxpr | ClosedJaxpr):
-                yield from _all_jaxprs(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+    for inner in subjaxprs(jaxpr):
+        yield from _all_jaxprs(inner)
 
 
 def check_trained(stats: dict[str, RunningStats]) -> None:
