@@ -69,7 +69,9 @@ def gradient_pass(images: Images, seed: jax.Array, epsilon: jax.Array) -> _Gradi
     model = network(_WIDTHS, True, epsilon)
     weights_key, batch_key, scales_key = jax.random.split(jax.random.key(seed), 3)
     dtype = images.x.dtype
-    params = jax.tree.map(lambda p: p.astype(dtype), initial(model, weights_key))
+    # Or XLA may draw a weight anew for each use, and round it otherwise.
+    drawn = jax.lax.optimization_barrier(initial(model, weights_key))
+    params = jax.tree.map(lambda p: p.astype(dtype), drawn)
     # Away from 1, where a wrong formula may be right.
     scales = jax.random.uniform(scales_key, (len(_WIDTHS), _WIDTHS[0]), dtype, 0.5, 1.5)
     for i, scale in enumerate(scales, start=1):
