@@ -1,6 +1,6 @@
 """The same function for many seeds, spread over all devices."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from experiments.devices import cores
 from experiments.sweep import make_mesh, over_runs
 
-_Name = TypeVar("_Name", bound=Hashable)
+_Name = TypeVar("_Name")
 
 
 def combinations(*values: Any) -> tuple[np.ndarray, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
 from experiments.papers.deep import factor_per_layer
-from experiments.papers.spread import spread
+from experiments.papers.spread import spread_each
 from experiments.papers.yang_2019 import CITATION, FITTED, deep_pass
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -41,9 +41,9 @@ def measure(setting: Setting) -> Outcome:
     # Theory is for large batches: for ReLU, one of 128 is 1 % above the limit.
     tolerance = 0.04 if setting.quick else 0.03
     checks, factors, limits = [], [], []
-    for name in names:
-        run = partial(deep_pass, _ACTIVATIONS[name], batch_size, width)
-        factors.append(factor_per_layer(spread(run, seeds).gradient, FITTED))
+    runs = {name: partial(deep_pass, _ACTIVATIONS[name], batch_size, width) for name in names}
+    for name, seen in spread_each(runs, seeds).items():
+        factors.append(factor_per_layer(seen.gradient, FITTED))
         limits.append(limiting_rate(_ACTIVATIONS[name]))
         allowed = near(limits[-1], relative=tolerance)
         checks.append(Check(f"{name}: factor per layer", factors[-1], allowed, "theory"))
