@@ -23,6 +23,27 @@ _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+class Dense(nn.Module):
+    """`flax.linen.Dense`, but that `kernel` is `(units, inputs)`.
+
+    On a CPU XLA takes two thirds of the time for the gradient of a kernel that lies so.
+    """
+
+    units: int
+    kernel_init: Initializer
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`x @ kernel.T + bias` for `(examples, inputs)`."""
+        shape = (x.shape[-1], self.units)
+        kernel = self.param("kernel", lambda key: self.kernel_init(key, shape).T)
+        y = x @ kernel.T
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.units,))[None]
+        return y
+
+
 class MLP(nn.Module):
     """Dense, norm, activation for each hidden layer, then a Dense layer of class scores.
 
@@ -49,13 +70,7 @@ class MLP(nn.Module):
         """
         inputs = []
         for i, width in enumerate(self.widths, start=1):
-            dense = nn.Dense(
-                width,
-                use_bias=self.norm is None,
-                kernel_init=self.kernel_init,
-                name=f"hidden_{i}",
-            )
-            z = dense(x)
+            z = Dense(width, self.kernel_init, use_bias=self.norm is None, name=f"hidden_{i}")(x)
             if self.norm is not None:
                 norm = BatchNorm(
                     use_running_average,
@@ -68,7 +83,7 @@ class MLP(nn.Module):
                 z = norm(z, momentum=momentum)
             inputs.append(z)
             x = self.activation(z)
-        scores = nn.Dense(NUM_CLASSES, kernel_init=self.kernel_init, name="output")(x)
+        scores = Dense(NUM_CLASSES, self.kernel_init, name="output")(x)
         return scores, tuple(inputs)
 
 

@@ -276,4 +276,5 @@ def _draw(
 
 
 def _pixels(data: Data, images: Any) -> jax.Array:
-    return images.astype(jnp.float32) / data.brightest
+    # A product for each pixel and not a quotient, which takes the processor several times as long.
+    return images.astype(jnp.float32) * (1 / data.brightest)

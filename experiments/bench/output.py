@@ -13,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from experiments.devices import MALLOC, ONE_ARENA, cores
+from experiments.devices import HUGE_PAGES, MALLOC, ONE_ARENA, cores
 
 PACKAGES = (
     "jbn", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch", "optax", "numpy"
@@ -111,7 +111,7 @@ def conditions(command: str) -> list[str]:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    chosen = (*ONE_ARENA, *MALLOC, "XLA_FLAGS")
+    chosen = (*ONE_ARENA, *HUGE_PAGES, *MALLOC, "XLA_FLAGS")
     settings = {name: os.environ[name] for name in chosen if name in os.environ}
     return [
         f"Command: `{command}`",

@@ -24,10 +24,10 @@ def test_a_network_without_norm_is_dense_layers(small):
     model, variables = build(small(activation="relu"), None)
     scores, inputs = model.apply(variables, X, use_running_average=True)
     p = variables["params"]
-    z1 = X @ p["hidden_1"]["kernel"] + p["hidden_1"]["bias"][None]
-    z2 = jnp.maximum(z1, 0) @ p["hidden_2"]["kernel"] + p["hidden_2"]["bias"][None]
+    z1 = X @ p["hidden_1"]["kernel"].T + p["hidden_1"]["bias"][None]
+    z2 = jnp.maximum(z1, 0) @ p["hidden_2"]["kernel"].T + p["hidden_2"]["bias"][None]
     chex.assert_trees_all_close(inputs, (z1, z2), rtol=1e-5)
-    output = jnp.maximum(z2, 0) @ p["output"]["kernel"] + p["output"]["bias"][None]
+    output = jnp.maximum(z2, 0) @ p["output"]["kernel"].T + p["output"]["bias"][None]
     chex.assert_trees_all_close(scores, output, rtol=1e-5, atol=1e-6)
     assert "batch_stats" not in variables
 
@@ -51,7 +51,7 @@ def test_no_bias_where_a_norm_has_its_own(small):
 
 def test_momentum_of_the_call_takes_the_place_of_the_fields(small):
     model, variables = build(small(momentum=0.9), Standard())
-    mean = X.mean(0) @ variables["params"]["hidden_1"]["kernel"]
+    mean = X.mean(0) @ variables["params"]["hidden_1"]["kernel"].T
     for momentum, keep in ((None, 0.9), (0.0, 0.0)):
         _, updated = model.apply(
             variables, X, use_running_average=False, momentum=momentum, mutable=["batch_stats"]
@@ -87,7 +87,7 @@ def test_activations(small, activation):
     model, variables = build(small(activation=activation, widths=(3,)), None)
     scores, inputs = model.apply(variables, X, use_running_average=True)
     hidden = getattr(nn, activation)(inputs[-1])
-    output = hidden @ variables["params"]["output"]["kernel"]
+    output = hidden @ variables["params"]["output"]["kernel"].T
     chex.assert_trees_all_close(scores, output, rtol=1e-5, atol=1e-6)
 
 

@@ -21,7 +21,7 @@ def forward(params, x, stats=None):
     """Class scores and inputs of each hidden activation; batch statistics without `stats`."""
     inputs = []
     for i in (1, 2):
-        z = x @ params[f"hidden_{i}"]["kernel"]
+        z = x @ params[f"hidden_{i}"]["kernel"].T
         if f"norm_{i}" in params:
             mean, var = (z.mean(0), z.var(0)) if stats is None else stats[i - 1]
             norm = params[f"norm_{i}"]
@@ -31,7 +31,7 @@ def forward(params, x, stats=None):
             z = z + params[f"hidden_{i}"]["bias"][None]
         inputs.append(z)
         x = jax.nn.sigmoid(z)
-    return x @ params["output"]["kernel"] + params["output"]["bias"][None], inputs
+    return x @ params["output"]["kernel"].T + params["output"]["bias"][None], inputs
 
 
 def loss(params, x, y):
@@ -106,7 +106,7 @@ def population(data: Data, params) -> list[tuple[np.ndarray, np.ndarray]]:
     """Mean and variance of each hidden layer's inputs to its norm, over all training images."""
     x, stats = jnp.array(data.train_images[:2048] / 16, jnp.float32), []
     for i in (1, 2):
-        z = x @ params[f"hidden_{i}"]["kernel"]
+        z = x @ params[f"hidden_{i}"]["kernel"].T
         stats.append((z.mean(0), z.var(0)))
         norm = params[f"norm_{i}"]
         y = (z - z.mean(0)[None]) / jnp.sqrt(z.var(0) + 1e-5)[None]

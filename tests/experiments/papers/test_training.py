@@ -78,7 +78,7 @@ def test_it_learns(data):
 def test_population_stats_are_those_of_the_training_set(data):
     images = training.unit_interval(data)
     state = training.with_population_stats(NORMED, images, begun(NORMED, images))
-    z = data.train_images / 16 @ np.asarray(state.params["hidden_1"]["kernel"])
+    z = data.train_images / 16 @ np.asarray(state.params["hidden_1"]["kernel"]).T
     stats = state.batch_stats["norm_1"]
     chex.assert_trees_all_close(stats["mean"], z.mean(axis=0), rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(stats["var"], z.var(axis=0), rtol=1e-4)
