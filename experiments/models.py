@@ -37,10 +37,10 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`x @ kernel.T + bias` for `(examples, inputs)`."""
         shape = (x.shape[-1], self.units)
-        kernel = self.param("kernel", lambda key: self.kernel_init(key, shape).T)
+        kernel = self.param("kernel", lambda key: self.kernel_init(key, shape, jnp.float32).T)
         y = x @ kernel.T
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.units,))[None]
+            y = y + self.param("bias", nn.initializers.zeros, (self.units,), jnp.float32)[None]
         return y
 
 

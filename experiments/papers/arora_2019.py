@@ -39,7 +39,7 @@ def train(norm: bool, steps: int, images: Images, seed: jax.Array, rate: jax.Arr
     model = network(_WIDTHS, norm)
     params = initial(model, jax.random.key(seed))
     rates = jax.tree.map(lambda _: jnp.float32(_OTHER_RATE), params)
-    rates = replace_hidden(rates, [rate] * len(_WIDTHS))
+    rates = replace_hidden(rates, [rate.reshape(1, 1)] * len(_WIDTHS))
 
     def step(params: Any, _: None) -> tuple[Any, None]:
         gradient, _ = jax.grad(lambda p: loss(model, p, images), has_aux=True)(params)

@@ -61,11 +61,11 @@ def draw(images: Images, key: jax.Array, size: int) -> Images:
 
 
 def hidden_kernels(params: Any) -> list[jax.Array]:
-    """Of the layers before batch norm, from the input up."""
-    return [params[name]["kernel"] for name in sorted(params) if name.startswith("hidden_")]
+    """Of the layers before batch norm, from the input up, as `(inputs, units)`."""
+    return [params[name]["kernel"].mT for name in sorted(params) if name.startswith("hidden_")]
 
 
 def replace_hidden(params: Any, kernels: Sequence[jax.Array]) -> Any:
-    """`params` with other hidden kernels."""
+    """`params` with other hidden kernels, as `hidden_kernels` gives them."""
     names = [name for name in sorted(params) if name.startswith("hidden_")]
-    return params | {n: params[n] | {"kernel": k} for n, k in zip(names, kernels, strict=True)}
+    return params | {n: params[n] | {"kernel": k.mT} for n, k in zip(names, kernels, strict=True)}
