@@ -70,6 +70,14 @@ CAPTIONS = {
     ),
 }
 
+# Drawn where a study has several values of a field.
+VALUES = Caption(
+    "Test accuracy after training, at every value",
+    "Each network at its own best learning rate: the line is the mean of the runs whose loss "
+    "stayed finite, a point is one run. A line joins networks that differ in nothing else.",
+    (),
+)
+
 # Drawn where it was measured: studies of earlier versions lack it.
 DISTRIBUTION = Caption(
     "What every layer is given, as training goes on",

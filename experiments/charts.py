@@ -11,10 +11,23 @@ import numpy as np
 import xarray as xr
 
 from experiments.captions import CAPTIONS
+from experiments.config import SWEPT
 from experiments.figures import MUTED, RULE
-from experiments.panels import STRONG, Figure, colour, curves, line, log, panels, points, symbol
+from experiments.panels import (
+    STRONG,
+    Figure,
+    axes,
+    colour,
+    curves,
+    line,
+    log,
+    panels,
+    points,
+    symbol,
+)
 from experiments.summary import (
     TARGETS,
+    at_rates,
     best_learning_rates,
     diverged_runs,
     final_accuracy,
@@ -62,6 +75,32 @@ def learning_rate(dataset: xr.Dataset) -> Figure:
     percents = range(0, 101, 20)
     labels = [*(f"{p} %" for p in percents), "not<br>finite"]
     figure.update_yaxes(range=(floor, 103), tickvals=[*percents, floor / 2], ticktext=labels)
+    return figure.update_layout(hovermode="closest")
+
+
+def values(dataset: xr.Dataset) -> Figure:
+    """Final test accuracy against each field that a study has several values of, at best rates."""
+    fields = [field for field in SWEPT if field in dataset.coords]
+    figure = panels([""] * len(fields), min(2, len(fields)))
+    final = 100 * final_accuracy(at_rates(dataset, best_learning_rates(dataset)))
+    final, drawn = final.transpose("norm", "seed").values, {}
+    for panel, field in enumerate(fields):
+        x = dataset[field].values
+        for name, networks in _joined(dataset, field, fields).items():
+            i, y = drawn.setdefault(name, len(drawn)), xr.DataArray(final[networks])
+            said = {"hovertemplate": "%{y:.1f} % (mean)"}
+            line(figure, panel, i, name, x[networks], y.mean("dim_1"), **said)
+            look = {"color": colour(i) + STRONG, "size": 5, "symbol": symbol(i)}
+            each = [f"{field} {at:g}, seed {s}" for at in x[networks] for s in dataset.seed.values]
+            said = {"hovertext": each, "hovertemplate": "%{hovertext}: %{y:.1f} %"}
+            all_x = np.repeat(x[networks], dataset.seed.size)
+            points(figure, panel, i, name, all_x, np.ravel(y), look, **said)
+        ticks = np.unique(x[~np.isnan(x)])
+        form = "log" if ticks[0] > 0 and ticks[-1] > 10 * ticks[0] else "linear"
+        place = {"anchor": axes(panel)["yaxis"]}
+        figure.update_xaxes(title=field, type=form, tickvals=ticks, selector=place)
+        figure.update_xaxes(ticktext=[f"{tick:g}" for tick in ticks], selector=place)
+    figure.update_yaxes(range=(0, 102), ticksuffix=" %")
     return figure.update_layout(hovermode="closest")
 
 
@@ -140,6 +179,18 @@ CHARTS: dict[str, Callable[[xr.Dataset], Figure]] = {
     "percentiles": percentiles,
 }
 assert CHARTS.keys() == CAPTIONS.keys()
+
+
+def _joined(dataset: xr.Dataset, field: str, fields: list[str]) -> dict[str, list[int]]:
+    """Positions of the networks that differ in `field` alone, smallest value first, by a name."""
+    joined: dict[str, list[int]] = {}
+    values = {name: dataset[name].values.tolist() for name in ("label", *fields)}
+    for network in np.argsort(dataset[field].values, kind="stable"):
+        its = {name: of[network] for name, of in values.items()}
+        if not np.isnan(its[field]):
+            rest = [f"{f}={its[f]!r}" for f in fields if f != field and not np.isnan(its[f])]
+            joined.setdefault(", ".join([its["label"], *rest]), []).append(int(network))
+    return joined
 
 
 def _losses(

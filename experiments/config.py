@@ -7,6 +7,7 @@ is allowed.
 
 import dataclasses
 import difflib
+import itertools
 import math
 import re
 import traceback
@@ -24,6 +25,9 @@ Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
 Optimizer = Literal["sgd", "momentum", "adam"]
 Schedule = Literal["constant", "cosine"]
 
+# The numbers that a program can be given: what else differs, it must be compiled for.
+SWEPT = ("init_std", "momentum", "epsilon")
+
 LARGEST_SEED = 2**31 - 1  # the largest integer a netCDF-3 coordinate holds
 
 
@@ -34,6 +38,9 @@ class ConfigError(ValueError):
 @dataclass(frozen=True)
 class Study:
     """Networks that differ in their norm alone, trained at every learning rate from every seed.
+
+    Where `init_std`, `momentum` or `epsilon` has several values, each of the `norms` stands for as
+    many networks, one for each value that it can notice: one program trains them all.
 
     Raises:
         ValueError: for a field of the wrong type or out of range, naming field, value and allowed.
@@ -80,14 +87,15 @@ class Study:
     schedule: Schedule = "constant"
     """The learning rate over the steps: constant, or falling to zero along half a cosine."""
 
-    init_std: float | None = None
-    """Standard deviation of the Gaussian initial kernels; None for He's (relu, gelu) or LeCun's."""
+    init_std: float | tuple[float, ...] | None = None
+    """Standard deviation of the Gaussian initial kernels; None for He's (relu, gelu) or LeCun's.
+    One value, or several to compare."""
 
-    momentum: float = 0.99
-    """Weight that batch norm's running statistics keep on the old value."""
+    momentum: float | tuple[float, ...] = 0.99
+    """Weight that batch norm's running statistics keep on the old value; one or several."""
 
-    epsilon: float = 1e-5
-    """Added to the variance before the square root."""
+    epsilon: float | tuple[float, ...] = 1e-5
+    """Added to the variance before the square root; one or several."""
 
     data_parallel: bool = False
     """Spread each batch over the devices, and batch norm's moments with it, instead of the runs:
@@ -119,9 +127,15 @@ class Study:
             _tuple_of(_seed, distinct=True),
             "a tuple of distinct whole numbers from 0",
         )
-        _check(self, "init_std", lambda x: x is None or _positive(x), "a positive number or None")
-        _check(self, "momentum", lambda x: _real(x) and 0 <= x <= 1, "a number from 0 to 1")
-        _check(self, "epsilon", _positive, "a positive number")
+        _check(
+            self,
+            "init_std",
+            lambda x: x is None or _one_or_several(_positive)(x),
+            f"a positive number, {_SEVERAL}, or None",
+        )
+        _check(self, "momentum", _one_or_several(_fraction), f"a number from 0 to 1, {_SEVERAL}")
+        _check(self, "epsilon", _one_or_several(_positive), f"a positive number, {_SEVERAL}")
+        _check(self, "norms", lambda _: _are_told_apart(self), "labels that no network has")
         _check(self, "data_parallel", lambda x: isinstance(x, bool), "True or False")
         _check(
             self,
@@ -136,6 +150,27 @@ DEFAULTS = {
     for field in dataclasses.fields(Study)
     if field.default is not dataclasses.MISSING
 }
+
+
+def swept(study: Study, norm: Variant | None) -> list[dict[str, float]]:
+    """What tells the networks apart that one of `study.norms` stands for: a value for each field.
+
+    Every combination of what SWEPT has several values of; one without any where there are none. A
+    network without norm has no `momentum` and no `epsilon`.
+    """
+    fields = [field for field in SWEPT if norm is not None or field == "init_std"]
+    several = {f: getattr(study, f) for f in fields if isinstance(getattr(study, f), tuple)}
+    return [dict(zip(several, values)) for values in itertools.product(*several.values())]
+
+
+def networks(study: Study) -> dict[str, tuple[str, dict[str, float]]]:
+    """All networks of `study` by name: the label in `norms` with `swept` values, and the two."""
+    found = {}
+    for label, norm in study.norms.items():
+        for values in swept(study, norm):
+            told = [f"{field}={value!r}" for field, value in values.items()]
+            found[", ".join([label, *told])] = label, values
+    return found
 
 
 def load_studies(path: Path) -> dict[str, Study]:
@@ -190,6 +225,7 @@ def as_json(study: Study) -> dict[str, Any]:
     return fields | {"norms": norms}
 
 
+_SEVERAL = "or a tuple of distinct ones"
 _CHOICES = {
     "data": Data,
     "activation": Activation,
@@ -244,6 +280,19 @@ def _real(value: Any) -> bool:
 
 def _positive(value: Any) -> bool:
     return _real(value) and value > 0
+
+
+def _fraction(value: Any) -> bool:
+    return _real(value) and 0 <= value <= 1
+
+
+def _one_or_several(allows: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: allows(value) or _tuple_of(allows, distinct=True)(value)
+
+
+def _are_told_apart(study: Study) -> bool:
+    expected = sum(len(swept(study, norm)) for norm in study.norms.values())
+    return len(networks(study)) == expected
 
 
 def _tuple_of(allows: Callable[[Any], bool], *, distinct: bool = False) -> Callable[[Any], bool]:

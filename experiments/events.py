@@ -25,8 +25,6 @@ FOLDER = "tensorboard"
 Event: Any = vars(event_pb2)["Event"]
 Summary: Any = vars(summary_pb2)["Summary"]
 
-_RUN = ("norm", "learning_rate", "seed", "step")
-
 
 class Events:
     """Writes `tensorboard/` in `directory`."""
@@ -54,7 +52,7 @@ class Events:
             points = [
                 Summary.Value(tag=str(name), simple_value=value)
                 for name, value in row.items()
-                if name not in _RUN and not math.isnan(value)
+                if str(name).split("/")[0] in dataset.data_vars and not math.isnan(value)
             ]
             event = Event(
                 wall_time=time.time(), step=evaluation.step, summary=Summary(value=points)

@@ -13,7 +13,7 @@ def findings(summary: Summary) -> dict[str, str]:
     """The two halves of the paragraph that opens a report: `shows` and `does_not_show`."""
     compared = [_compared(summary, comparison) for comparison in summary["comparisons"]]
     return {
-        "shows": " ".join(compared or [_alone(summary)]),
+        "shows": "\n".join(compared or [_alone(summary)]),
         "does_not_show": " ".join(filter(None, [_limits(summary), _edges(summary)])),
     }
 

@@ -87,18 +87,22 @@ class MLP(nn.Module):
         return scores, tuple(inputs)
 
 
-def make_model(study: Study, norm: Variant | None, axis_name: str | None = None) -> MLP:
+def make_model(
+    study: Study, norm: Variant | None, axis_name: str | None = None, **swept: Any
+) -> MLP:
     """The network of `study` with `norm` before each hidden activation.
 
-    With an `axis_name` its norms see the batch of all devices along that axis.
+    With an `axis_name` its norms see the batch of all devices along that axis. Values that are
+    `swept` take the place of the study's, which has several, and may be traced.
     """
+    fields = vars(study) | swept
     return MLP(
         study.widths,
         _ACTIVATIONS[study.activation],
-        _kernel_init(study),
+        _kernel_init(study.activation, fields["init_std"]),
         norm,
-        momentum=study.momentum,
-        epsilon=study.epsilon,
+        momentum=fields["momentum"],
+        epsilon=fields["epsilon"],
         axis_name=axis_name,
     )
 
@@ -138,9 +142,9 @@ def layer_names(study: Study) -> list[str]:
     return [f"hidden_{i}" for i in range(1, len(study.widths) + 1)] + ["output"]
 
 
-def _kernel_init(study: Study) -> Initializer:
-    if study.init_std is not None:
-        return jax.nn.initializers.normal(study.init_std)
-    if study.activation in ("relu", "gelu"):
+def _kernel_init(activation: str, std: Any) -> Initializer:
+    if std is not None:
+        return jax.nn.initializers.normal(std)
+    if activation in ("relu", "gelu"):
         return jax.nn.initializers.he_normal()
     return jax.nn.initializers.lecun_normal()

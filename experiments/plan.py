@@ -21,7 +21,7 @@ from experiments.train import RunState
 
 
 class Cost(NamedTuple):
-    """What one network takes, all its runs together."""
+    """What one norm's networks take, all their runs together."""
 
     compilation: float
     """Seconds."""
@@ -40,19 +40,18 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
     """
     mesh = mesh_of(study)
     images = place(data.load(study.data, data_dir), mesh)
-    runs, windows = (
-        len(study.learning_rates) * len(study.seeds),
-        study.steps // study.evaluate_every,
-    )
+    windows, runs = study.steps // study.evaluate_every, 0
     table = Table("network", *(Column(name, justify="right") for name in _COLUMNS))
     total = 0.0
     for label, norm in study.norms.items():
-        cost = measure(make_sweep(study, norm, mesh), images)
+        sweep = make_sweep(study, norm, mesh)
+        cost = measure(sweep, images)
+        runs += sweep.runs
         seconds = cost.compilation + windows * cost.window
         total += seconds
         table.add_row(
             Text(label),
-            str(runs),
+            str(sweep.runs),
             str(study.steps),
             f"{cost.compilation:.1f} s",
             f"{cost.memory / 2**20:.0f} MiB",
@@ -60,8 +59,8 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        f"{len(study.norms)} networks, one after the other, each compiled once for all its runs; "
-        f"{runs * len(study.norms)} runs of {study.steps} steps on {mesh.size} devices "
+        f"{len(study.norms)} programs, one after the other, each compiled once for all its runs; "
+        f"{runs} runs of {study.steps} steps on {mesh.size} devices "
         f"({jax.devices()[0].device_kind}): about {_clock(total)}.",
         markup=False,
     )
@@ -71,7 +70,7 @@ _COLUMNS = ("runs", "steps each", "compilation", "memory per device", "time")
 
 
 def measure(sweep: Sweep, images: data.Data) -> Cost:
-    """What the network of `sweep` takes on this machine as it is now."""
+    """What `sweep` takes on this machine as it is now."""
     states = sweep.init(images)
     begun = time.perf_counter()
     advance = _compile(sweep.advance, images, states)

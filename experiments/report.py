@@ -15,9 +15,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from experiments import distribution, figures
-from experiments.captions import CAPTIONS, DISTRIBUTION
-from experiments.charts import CHARTS
+from experiments import charts, distribution, figures
+from experiments.captions import CAPTIONS, DISTRIBUTION, VALUES
 from experiments.files import write_whole
 from experiments.findings import findings, percent, points, stable_rate, times
 from experiments.pages import render
@@ -154,6 +153,7 @@ def load_study(directory: Path) -> xr.Dataset:
 
 def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
     compared = choices(dataset)
+    captions = {"values": VALUES, **CAPTIONS} if "label" in dataset.coords else CAPTIONS
     drawn, frames = _figures(dataset, compared, summary)
     return render(
         "report.html.jinja",
@@ -166,9 +166,9 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
         every_rate=rate_rows(summary),
         gradients=gradient_rows(summary, dataset),
         choices=[title for title, _ in compared],
-        captions=CAPTIONS,
+        captions=captions,
         distribution=DISTRIBUTION if frames else None,
-        units={name: _unit(dataset, caption.measures) for name, caption in CAPTIONS.items()},
+        units={name: _unit(dataset, caption.measures) for name, caption in captions.items()},
         measured={name: v.attrs.get("description", "") for name, v in dataset.data_vars.items()},
         facts={
             "Configuration": _flat(summary["config"]),
@@ -186,8 +186,10 @@ def _figures(
     drawn = {
         # This one is of all rates, whatever the choice.
         name: [draw(dataset)] if name == "learning_rate" else [draw(runs) for _, runs in compared]
-        for name, draw in CHARTS.items()
+        for name, draw in charts.CHARTS.items()
     }
+    if "label" in dataset.coords:
+        drawn["values"] = [charts.values(dataset)]
     if distribution.VARIABLE not in dataset or dataset.layer.size < 2:
         return drawn, []
     activation = summary["config"].get("activation", "")

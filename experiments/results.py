@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from experiments.config import Study, as_json
+from experiments.config import Study, as_json, networks
 from experiments.files import write_whole
 from experiments.measure import BIN_EDGES, FARTHEST, PERCENTILES
 from experiments.models import layer_names
@@ -123,9 +123,13 @@ VARIABLES = {
 
 
 def blank(study: Study) -> xr.Dataset:
-    """The dataset of `study` before anything is measured: NaN everywhere, no run diverged."""
+    """The dataset of `study` before anything is measured: NaN everywhere, no run diverged.
+
+    Where the study has several values of a field, `norm` names all networks, and each network's
+    `label` among the study's norms and its values, NaN for none, are coordinates along it.
+    """
     coords = {
-        "norm": list(study.norms),
+        "norm": list(networks(study)),
         "learning_rate": np.array(study.learning_rates, np.float64),
         "seed": np.array(study.seeds, np.int32),
         "step": np.arange(0, study.steps + 1, study.evaluate_every, dtype=np.int32),
@@ -133,7 +137,7 @@ def blank(study: Study) -> xr.Dataset:
         "percentile": np.array(PERCENTILES, np.int32),
         "bin": BIN_EDGES[:-1],
     }
-    dataset = xr.Dataset(coords=coords)
+    dataset = xr.Dataset(coords=coords).assign_coords(_swept(study))
     for name, variable in VARIABLES.items():
         dims = _RUN + variable.dims
         shape = [len(coords[dim]) for dim in dims]
@@ -154,17 +158,27 @@ def blank(study: Study) -> xr.Dataset:
 
 
 def record(dataset: xr.Dataset, norm: str, step: int, measures: Mapping[str, np.ndarray]) -> None:
-    """Writes what was measured at `step` of all runs of `norm` into `dataset`.
+    """Writes what was measured at `step` of all runs of one of the study's norms into `dataset`.
 
-    Each measure has a leading axis over runs, learning rates before seeds, padding after both.
+    Each measure has a leading axis over runs: networks, then learning rates, then seeds, and
+    padding after all.
     """
-    rates, seeds = dataset.sizes["learning_rate"], dataset.sizes["seed"]
-    network = dataset.indexes["norm"].get_loc(norm)
+    mine = of_label(dataset, norm)
+    shape = (mine.size, dataset.sizes["learning_rate"], dataset.sizes["seed"])
     evaluation = dataset.indexes["step"].get_loc(step)
     for name, values in measures.items():
-        table = dataset[name].values[network]
-        at = (...,) if name == "diverged_at" else (slice(None), slice(None), evaluation)
-        table[at] = values[: rates * seeds].reshape(rates, seeds, *values.shape[1:])
+        at = (mine,) if name == "diverged_at" else (mine, slice(None), slice(None), evaluation)
+        dataset[name].values[at] = values[: np.prod(shape)].reshape(*shape, *values.shape[1:])
+
+
+def labels(dataset: xr.Dataset) -> np.ndarray:
+    """Of each network the label that it, or its program, has among the study's norms."""
+    return dataset.coords.get("label", dataset.norm).values
+
+
+def of_label(dataset: xr.Dataset, label: str) -> np.ndarray:
+    """The positions of the networks of `dataset` with that `label`, in the order of their runs."""
+    return np.flatnonzero(labels(dataset) == label)
 
 
 def as_arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
@@ -224,6 +238,16 @@ def save_config(study: Study, directory: Path) -> None:
 def load(directory: Path) -> xr.Dataset:
     """The dataset of a study, all of it in memory."""
     return xr.load_dataset(directory / METRICS, engine="scipy")
+
+
+def _swept(study: Study) -> dict[str, tuple[str, list[Any]]]:
+    """The coordinates that tell the networks of a study apart which have the same label."""
+    label_of, values_of = zip(*networks(study).values())
+    fields = dict.fromkeys(field for values in values_of for field in values)
+    if not fields:
+        return {}
+    each = {field: [values.get(field, np.nan) for values in values_of] for field in fields}
+    return {name: ("norm", along) for name, along in {"label": [*label_of], **each}.items()}
 
 
 def _version(package: str) -> str:

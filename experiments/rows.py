@@ -13,12 +13,13 @@ import pandas as pd
 import xarray as xr
 
 from experiments.files import saving, write_whole
+from experiments.results import labels, of_label
 
 ROWS = "metrics.csv"
 
 
 class Evaluation(NamedTuple):
-    """Of all runs of one network."""
+    """Of all runs of one of the study's norms."""
 
     norm: str
     step: int
@@ -55,7 +56,7 @@ class Rows:
 def evaluated(dataset: xr.Dataset, done: int) -> Iterator[Evaluation]:
     """What was measured in the first `done` steps of all networks together, in order."""
     steps = dataset.step.values
-    for i, norm in enumerate(dataset.norm.values):
+    for i, norm in enumerate(dict.fromkeys(labels(dataset))):
         mine = done - i * steps[-1]
         if mine > 0:  # a network is looked at before its first step, and then trained
             yield from (Evaluation(str(norm), int(step)) for step in steps[steps <= mine])
@@ -64,32 +65,31 @@ def evaluated(dataset: xr.Dataset, done: int) -> Iterator[Evaluation]:
 def table(dataset: xr.Dataset, evaluation: Evaluation | None) -> pd.DataFrame:
     """A row for each run of `evaluation`, none for None: the run, the step, and what was measured.
 
-    A measure of each layer or percentile has a column for each, `gradient_norm/hidden_1`. The
-    histograms are left out. What was not measured is NaN.
+    What the study has several values of has a column, and so has a measure of each layer or
+    percentile, `gradient_norm/hidden_1`. The histograms are left out. What was not measured is NaN.
     """
+    mine = of_label(dataset, evaluation.norm) if evaluation else np.arange(0)
+    step = dataset.indexes["step"].get_loc(evaluation.step) if evaluation else 0
     rates, seeds = dataset.learning_rate.values, dataset.seed.values
+    swept = [name for name, along in dataset.coords.items() if along.dims == ("norm",)]
     columns: dict[str, np.ndarray] = {
-        "norm": np.full(len(rates) * len(seeds), evaluation.norm if evaluation else "", object),
-        "learning_rate": np.repeat(rates, len(seeds)),
-        "seed": np.tile(seeds, len(rates)),
-        "step": np.full(len(rates) * len(seeds), evaluation.step if evaluation else 0),
+        **{
+            str(name): np.repeat(dataset[name].values[mine], len(rates) * len(seeds))
+            for name in dict.fromkeys(["norm", *swept])
+        },
+        "learning_rate": np.tile(np.repeat(rates, len(seeds)), mine.size),
+        "seed": np.tile(seeds, len(rates) * mine.size),
+        "step": np.full(mine.size * len(rates) * len(seeds), evaluation.step if evaluation else 0),
     }
-    at = (
-        dataset.indexes["norm"].get_loc(evaluation.norm) if evaluation else 0,
-        slice(None),
-        slice(None),
-        dataset.indexes["step"].get_loc(evaluation.step) if evaluation else 0,
-    )
     for name, variable in dataset.data_vars.items():
         match variable.dims[3:]:
             case ("step",):
-                columns[str(name)] = variable.values[at].reshape(-1)
+                columns[str(name)] = variable.values[mine, :, :, step].reshape(-1)
             case ("step", dim):
-                values = variable.values[at].reshape(len(rates) * len(seeds), -1)
-                labels = dataset[dim].values
-                columns |= {f"{name}/{label}": values[:, i] for i, label in enumerate(labels)}
-    rows = pd.DataFrame(columns)
-    return rows if evaluation else rows.iloc[:0]
+                names = dataset[dim].values
+                values = variable.values[mine, :, :, step].reshape(-1, len(names))
+                columns |= {f"{name}/{of}": values[:, i] for i, of in enumerate(names)}
+    return pd.DataFrame(columns)
 
 
 def _text(rows: pd.DataFrame, *, header: bool = False) -> str:

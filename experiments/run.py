@@ -17,7 +17,7 @@ from rich.console import Console
 
 from experiments import checkpoint, data, folder, interrupts, machines, results
 from experiments.checkpoint import Checkpoint, CheckpointError, Saver
-from experiments.config import Study
+from experiments.config import Study, networks
 from experiments.interrupts import Interrupted, Stop
 from experiments.progress import Show, progress
 from experiments.rows import Evaluation, Rows
@@ -69,9 +69,9 @@ def run(
     machines.check_same("data", *(np.ascontiguousarray(array).data for array in images))
     machines.on_first(lambda: folder.claim(study, directory))
     console.print(
-        f"{study.name}: {len(study.norms)} networks x {len(study.learning_rates)} learning rates x "
-        f"{len(study.seeds)} seeds, {study.steps} steps each, on {jax.device_count()} devices "
-        f"({jax.devices()[0].device_kind})",
+        f"{study.name}: {len(networks(study))} networks x {len(study.learning_rates)} learning "
+        f"rates x {len(study.seeds)} seeds, {study.steps} steps each, on {jax.device_count()} "
+        f"devices ({jax.devices()[0].device_kind})",
         markup=False,
     )
     logs = [Rows(directory), *_events(directory, wanted=tensorboard)]
@@ -128,7 +128,6 @@ class _UnderWay:
         self.done = 0
         """Steps of all networks together."""
         self._state: checkpoint.Arrays = {}
-        self._runs = len(study.learning_rates) * len(study.seeds)
         self._saver, self._logs, self._stop = Saver(directory), logs, stop
         self._say = lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False)
         saved = machines.from_first(lambda: checkpoint.newest(directory, self._say))
@@ -163,7 +162,7 @@ class _UnderWay:
             ended = step == self.study.steps
             if ended or self._is_save_due() or self._asked_to_stop():
                 state = {} if ended else machines.fetch(states)
-                machines.on_first(partial(self._save, state))
+                machines.on_first(partial(self._save, state, sweep.runs))
                 self._pause_if_asked()
 
     def _begin(self, label: str, sweep: Sweep, images: data.Data) -> RunState:
@@ -173,7 +172,7 @@ class _UnderWay:
 
     def _restore(self, sweep: Sweep, images: data.Data) -> RunState:
         like = jax.eval_shape(sweep.init, images)
-        states = checkpoint.from_arrays(self._state, like, self._runs)
+        states = checkpoint.from_arrays(self._state, like, sweep.runs)
         return machines.place(states, sweep.sharding)
 
     def _record(self, label: str, step: int, measures: Any) -> None:
@@ -182,17 +181,19 @@ class _UnderWay:
         machines.on_first(lambda: [log.append(self.dataset, seen) for log in self._logs])
 
     def _note_divergence(self, label: str, step: int, diverged_at: np.ndarray) -> None:
-        before = self.dataset.diverged_at.sel(norm=label).values.copy()
+        mine = results.of_label(self.dataset, label)
+        before = self.dataset.diverged_at.values[mine]
         results.record(self.dataset, label, step, {"diverged_at": diverged_at})
-        new = self.dataset.diverged_at.sel(norm=label).where(before < 0)
-        lost = new.to_series()
-        lost = lost[lost >= 0]
-        if lost.size:
-            rate, seed = lost.idxmin()
-            self._say(
-                f"{label}: {lost.size} of {self._runs} runs diverged since the last evaluation, "
-                f"the first at step {lost.min():.0f} (learning rate {rate:g}, seed {seed})."
-            )
+        new = self.dataset.diverged_at.isel(norm=mine).where(before < 0)
+        for network, runs in new.to_series().groupby("norm", sort=False):
+            lost = runs[runs >= 0]
+            if lost.size:
+                _, rate, seed = lost.idxmin()
+                self._say(
+                    f"{network}: {lost.size} of {runs.size} runs diverged since the last "
+                    f"evaluation, the first at step {lost.min():.0f} (learning rate {rate:g}, "
+                    f"seed {seed})."
+                )
 
     def _is_save_due(self) -> bool:
         return bool(machines.agree(machines.is_first() and self._saver.due()))
@@ -200,8 +201,8 @@ class _UnderWay:
     def _asked_to_stop(self) -> int:
         return machines.agree(self._stop() or 0)
 
-    def _save(self, states: Any) -> None:
-        state = checkpoint.to_arrays(states, self._runs)
+    def _save(self, states: Any, runs: int) -> None:
+        state = checkpoint.to_arrays(states, runs)
         measured = results.as_arrays(self.dataset)
         environment = self.dataset.attrs["environment"]
         self._saver.save(Checkpoint(self.done, state, measured, environment))

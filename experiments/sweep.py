@@ -3,7 +3,8 @@
 Or, where a study says so, the batch of every run.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments import machines
-from experiments.config import ConfigError, Study
+from experiments.config import ConfigError, Study, swept
 from experiments.data import Data
 from experiments.train import Measures, Run, RunState, make_run
 from jbn import Ghost, Variant
@@ -23,8 +24,8 @@ from jbn import Ghost, Variant
 class Sweep(NamedTuple):
     """The functions of `Run`, over runs: every array of a state or a measure has a leading axis.
 
-    That axis runs over learning rates, then seeds, then copies of the last run that fill up the
-    devices; `len(learning_rates) * len(seeds)` are real.
+    That axis runs over what is swept, then learning rates, then seeds; copies of the last run that
+    fill up the devices come after.
     """
 
     init: Callable[[Data], RunState]
@@ -33,6 +34,8 @@ class Sweep(NamedTuple):
     evaluate: Callable[[Data, RunState], Measures]
     sharding: NamedSharding
     """Of every array of a state."""
+    runs: int
+    """How many there are, the copies not counted."""
 
 
 def make_mesh(
@@ -72,18 +75,24 @@ def place(data: Data, mesh: Mesh) -> Data:
 
 
 def make_sweep(study: Study, norm: Variant | None, mesh: Mesh) -> Sweep:
-    """Every learning rate and seed of `study` with `norm`, as programs over `mesh`.
+    """Every network, learning rate and seed of `study` with `norm`, as programs over `mesh`.
 
     Runs never meet: a run's numbers do not depend on the others. With an axis "runs" devices do
     not communicate; with an axis "batch" all runs are on every device, which has its share of each
     batch.
     """
     axis_name = "batch" if "batch" in mesh.axis_names else None
-    return sweep_of(make_run(study, norm, axis_name), study, mesh)
+    return sweep_of(make_run(study, norm, axis_name), study, mesh, swept(study, norm))
 
 
-def sweep_of(run: Run, study: Study, mesh: Mesh) -> Sweep:
-    """`run` at every learning rate and seed of `study`, as programs over `mesh`."""
+def sweep_of(
+    run: Run, study: Study, mesh: Mesh, networks: Sequence[Mapping[str, float]] = ({},)
+) -> Sweep:
+    """`run` at every learning rate and seed of `study`, as programs over `mesh`.
+
+    For each of `networks`, whose values of what is swept are given.
+    """
+    runs = [*itertools.product(networks, study.learning_rates, study.seeds)]
     every = over_runs(mesh.devices.flat[0].platform)
     by_runs = "runs" in mesh.axis_names
     spec = P("runs") if by_runs else P()
@@ -100,8 +109,13 @@ def sweep_of(run: Run, study: Study, mesh: Mesh) -> Sweep:
 
     @jit
     def init(data: Data) -> RunState:
-        rates, seeds = _runs(study, mesh.size if by_runs else 1)
-        return jax.vmap(partial(run.init, data))(jnp.array(seeds), jnp.array(rates))
+        filled = runs + [runs[-1]] * (-len(runs) % mesh.size if by_runs else 0)
+        values, rates, seeds = zip(*filled)
+        return jax.vmap(partial(run.init, data))(
+            jnp.array(seeds, jnp.uint32),
+            jnp.array(rates, jnp.float32),
+            {name: jnp.array([v[name] for v in values], jnp.float32) for name in values[0]},
+        )
 
     @partial(jit, donate_argnums=1)
     def advance(data: Data, states: RunState) -> tuple[RunState, Measures]:
@@ -111,15 +125,7 @@ def sweep_of(run: Run, study: Study, mesh: Mesh) -> Sweep:
     def evaluate(data: Data, states: RunState) -> Measures:
         return sharded(lambda d, s: every(partial(run.evaluate, d))(s))(data, states)
 
-    return Sweep(init, advance, evaluate, sharding)
-
-
-def _runs(study: Study, devices: int) -> tuple[np.ndarray, np.ndarray]:
-    """Learning rate and seed of each run, padded to fill the devices."""
-    rates = np.repeat(np.array(study.learning_rates, np.float32), len(study.seeds))
-    seeds = np.tile(np.array(study.seeds, np.uint32), len(study.learning_rates))
-    fill = -len(rates) % devices
-    return np.pad(rates, (0, fill), mode="edge"), np.pad(seeds, (0, fill), mode="edge")
+    return Sweep(init, advance, evaluate, sharding, len(runs))
 
 
 def over_runs(platform: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

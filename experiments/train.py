@@ -1,8 +1,9 @@
 """One training run as a value and three pure functions: begin it, advance it, look at it.
 
-A run is decided by its study, its norm, its seed and its learning rate alone: batches are a
-function of (seed, step), so that a state is all there is to continue from. Runs with the same seed
-begin with the same kernels and see the same batches, whatever their norm and learning rate.
+A run is decided by its study, its norm, its seed, its learning rate and what else the study has
+several values of: batches are a function of (seed, step), so that a state is all there is to
+continue from. Runs with the same seed begin with the same kernels and see the same batches,
+whatever else they are; with another `init_std` the kernels are larger or smaller.
 """
 
 from collections.abc import Callable
@@ -39,6 +40,8 @@ EXAMPLES_AT_ONCE = 1000
 _WEIGHTS, _BATCHES, _NOISE = range(3)
 
 Measures = dict[str, jax.Array]
+_Make = Callable[..., MLP]
+"""The network, of the values that are swept."""
 
 
 class RunState(NamedTuple):
@@ -46,6 +49,8 @@ class RunState(NamedTuple):
 
     seed: jax.Array
     learning_rate: jax.Array
+    swept: dict[str, jax.Array]
+    """Of what the study has several values of: this run's, by field."""
     step: jax.Array
     """Updates made so far, those a frozen run no longer makes included."""
     params: Any
@@ -68,8 +73,8 @@ class Step(NamedTuple):
 class Run(NamedTuple):
     """The functions of one run; each can be jitted, and mapped over runs."""
 
-    init: Callable[[Data, jax.Array, jax.Array], RunState]
-    """(data, seed, learning_rate) -> state before the first step."""
+    init: Callable[[Data, jax.Array, jax.Array, dict[str, jax.Array]], RunState]
+    """(data, seed, learning_rate, swept) -> state before the first step."""
     step: Callable[[Data, RunState], tuple[RunState, Step]]
     """(data, state) -> state after one more step, and what the step saw and did."""
     advance: Callable[[Data, RunState], tuple[RunState, Measures]]
@@ -84,12 +89,13 @@ def make_run(study: Study, norm: Variant | None, axis_name: str | None = None) -
     With an `axis_name` of `shard_map` each device along it takes its share of every batch, and all
     come to the same state. What `evaluate` does is done on every device, in whole.
     """
-    model, spread = make_model(study, norm), make_model(study, norm, axis_name)
+    make = partial(make_model, study, norm)
+    spread = partial(make, axis_name)
     return Run(
-        init=partial(_init, study, model),
+        init=partial(_init, study, make),
         step=partial(_step, study, spread),
         advance=partial(_advance, study, spread),
-        evaluate=partial(_evaluate, study, model, make_model(study, _as_it_infers(norm))),
+        evaluate=partial(_evaluate, study, make, partial(make_model, study, _as_it_infers(norm))),
     )
 
 
@@ -121,13 +127,19 @@ def make_optimizer(study: Study, learning_rate: jax.Array) -> optax.GradientTran
 
 
 def _init(
-    study: Study, model: MLP, data: Data, seed: jax.Array, learning_rate: jax.Array
+    study: Study,
+    make: _Make,
+    data: Data,
+    seed: jax.Array,
+    learning_rate: jax.Array,
+    swept: dict[str, jax.Array],
 ) -> RunState:
     batch = jnp.zeros((study.batch_size, data.train_images.shape[1]))
-    variables = model.init(key_of(seed, _WEIGHTS), batch, use_running_average=False)
+    variables = make(**swept).init(key_of(seed, _WEIGHTS), batch, use_running_average=False)
     return RunState(
         seed,
         learning_rate,
+        swept,
         step=jnp.int32(0),
         params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
@@ -136,7 +148,8 @@ def _init(
     )
 
 
-def _step(study: Study, model: MLP, data: Data, state: RunState) -> tuple[RunState, Step]:
+def _step(study: Study, make: _Make, data: Data, state: RunState) -> tuple[RunState, Step]:
+    model = make(**state.swept)
     key = key_of(state.seed, _BATCHES, state.step)
     batch = _draw(data, key, study.batch_size, model.axis_name)
     if model.norm is not None:  # noise is another at each step, and of each seed
@@ -163,16 +176,16 @@ def _step(study: Study, model: MLP, data: Data, state: RunState) -> tuple[RunSta
     return after, Step(loss, state.params, gradient, update)
 
 
-def _advance(study: Study, model: MLP, data: Data, state: RunState) -> tuple[RunState, Measures]:
+def _advance(study: Study, make: _Make, data: Data, state: RunState) -> tuple[RunState, Measures]:
     layers = layer_names(study)
 
     def one_step(_: Any, carry: tuple[RunState, jax.Array]) -> tuple[RunState, jax.Array]:
         state, losses = carry
-        state, taken = _step(study, model, data, state)
+        state, taken = _step(study, make, data, state)
         return state, losses + taken.loss
 
     def measured_step(state: RunState, _: None) -> tuple[RunState, tuple[Any, ...]]:
-        state, taken = _step(study, model, data, state)
+        state, taken = _step(study, make, data, state)
         ratio = kernel_norms(taken.update, layers) / kernel_norms(taken.params, layers)
         return state, (taken.loss, taken.gradient, kernel_norms(taken.gradient, layers), ratio)
 
@@ -196,7 +209,10 @@ def _advance(study: Study, model: MLP, data: Data, state: RunState) -> tuple[Run
     return state, _unless_diverged(state, measures)
 
 
-def _evaluate(study: Study, model: MLP, inferring: MLP, data: Data, state: RunState) -> Measures:
+def _evaluate(
+    study: Study, make: _Make, make_inferring: _Make, data: Data, state: RunState
+) -> Measures:
+    model, inferring = make(**state.swept), make_inferring(**state.swept)
     # The population's statistics at these weights: those of one large batch, not an average over
     # past steps, which early in training would remember other weights and the initial (0, 1).
     some = _pixels(data, data.train_images[:RECALIBRATION_EXAMPLES])

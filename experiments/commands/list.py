@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Column, Table
@@ -54,15 +55,16 @@ def _find(directory: Path) -> _Found:
     try:
         config = folder.read_config(directory) or {}
         total = len(config["norms"]) * config["steps"]
-        runs = len(config["norms"]) * len(config["learning_rates"]) * len(config["seeds"])
         if folder.is_finished(directory):
-            dataset = results.load(directory)
-            return _Found("finished", f"{int((dataset.diverged_at >= 0).sum())} of {runs}")
+            return _Found("finished", _lost(results.load(directory).diverged_at.values))
         saved = checkpoint.peek(directory)
     except (folder.FolderError, KeyError, TypeError, ValueError, OSError) as error:
         return _Found(f"cannot be read: {error}", "")
     state = f"at step {saved.done if saved else 0} of {total}"
     held = lock.holder(directory)
     state = f"running, {state} ({held})" if held else f"unfinished {state}"
-    diverged = int((saved.measured["diverged_at"] >= 0).sum()) if saved else 0
-    return _Found(state, f"{diverged} of {runs}")
+    return _Found(state, _lost(saved.measured["diverged_at"]) if saved else "0")
+
+
+def _lost(diverged_at: np.ndarray) -> str:
+    return f"{(diverged_at >= 0).sum()} of {diverged_at.size}"

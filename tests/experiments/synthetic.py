@@ -90,3 +90,16 @@ def learning(plateau, pace, *, points=41, seeds=5, spread=0.004, start=0.1):
     noise = spread * np.random.default_rng(0).standard_normal((seeds, points))
     curve = plateau - (plateau - start) * np.exp(-pace * step / points)
     return np.clip(curve + noise * (step > 0), 0, 1)
+
+
+def of_several_values():
+    """A network without norm, and two values of epsilon at each of two momentums."""
+    names = ["none", "a", "b", "c", "d"]
+    ends = np.array([0.5, 0.91, 0.92, 0.93, 0.94])
+    accuracy = np.stack([[learning(e, 6), learning(e - 0.1, 6)] for e in ends])
+    nan = np.nan
+    return study(accuracy, norms=names).assign_coords(
+        label=("norm", ["none", *["bn"] * 4]),
+        momentum=("norm", [nan, 0.9, 0.9, 0.5, 0.5]),
+        epsilon=("norm", [nan, 1.0, 0.1, 1.0, 0.1]),
+    )

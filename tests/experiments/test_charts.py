@@ -5,7 +5,7 @@ import base64
 import chex
 import numpy as np
 import pytest
-from synthetic import learning, study
+from synthetic import learning, of_several_values, study
 
 from experiments import charts, distribution
 from experiments.measure import BINS
@@ -55,6 +55,29 @@ def test_networks_differ_in_more_than_colour(name):
 def test_a_label_is_not_taken_for_html():
     figure = charts.accuracy(runs(sweep(norms=["none", "a <b> & c"])))
     assert [t.name for t in figure.data if t.name] == ["none", "a &lt;b&gt; &amp; c"]
+
+
+def test_a_line_joins_networks_that_differ_in_one_value_alone():
+    dataset = of_several_values()
+    last = 100 * dataset.test_accuracy.isel(learning_rate=0, step=-1).mean("seed")
+    figure = charts.values(dataset)
+    lines = {t.name: t for t in figure.data if "lines" in t.mode}
+    assert [*lines] == [
+        "bn, epsilon=1.0",
+        "bn, epsilon=0.1",
+        "bn, momentum=0.9",
+        "bn, momentum=0.5",
+    ]
+    one = lines["bn, epsilon=1.0"]
+    assert (one.xaxis, list(one.x)) == ("x", [0.5, 0.9])
+    np.testing.assert_allclose(one.y, last.sel(norm=["c", "a"]), rtol=1e-5)
+    other = lines["bn, momentum=0.9"]
+    assert (other.xaxis, list(other.x)) == ("x2", [0.1, 1.0])
+    np.testing.assert_allclose(other.y, last.sel(norm=["b", "a"]), rtol=1e-5)
+    assert (figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text) == (
+        "momentum",
+        "epsilon",
+    )
 
 
 def test_each_layer_is_drawn_in_its_own_panel():

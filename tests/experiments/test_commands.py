@@ -48,7 +48,7 @@ def test_list_tells_how_far_each_study_is(small, tmp_path, capsys, monkeypatch):
     assert rows[:4] == [
         f"│ {tmp_path}/done │ finished │ 0 of 12 │",
         f"│ {tmp_path}/left │ unfinished at step 20 of 80 │ 1 of 12 │",
-        f"│ {tmp_path}/new │ unfinished at step 0 of 80 │ 0 of 12 │",
+        f"│ {tmp_path}/new │ unfinished at step 0 of 80 │ 0 │",
         rows[3],
     ]
     assert rows[3].startswith(f"│ {tmp_path}/odd │ cannot be read: ")
@@ -78,7 +78,7 @@ def test_a_plan_counts_what_a_study_does_and_adds_up_its_time(small, monkeypatch
     rows = [" ".join(line.split()) for line in said.getvalue().splitlines()]
     # 10 s to compile and two windows of 50 s.
     assert "│ batch norm │ 6 │ 40 │ 10.0 s │ 3 MiB │ 0:01:50 │" in rows
-    assert rows[-1].startswith("2 networks, one after the other")
+    assert rows[-1].startswith("2 programs, one after the other")
     assert "12 runs of 40 steps on" in rows[-1]
     assert rows[-1].endswith("about 0:03:40.")
 

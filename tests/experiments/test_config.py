@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.config import ConfigError, as_json, load_studies, override
+from experiments.config import ConfigError, as_json, load_studies, networks, override
 from jbn import Ghost, Noisy, Standard
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +91,13 @@ def test_json_holds_every_field(small):
         ("momentum", "0.9"),
         ("epsilon", 0.0),
         ("epsilon", float("nan")),
+        ("epsilon", ()),
+        ("epsilon", (1e-5, -1.0)),
+        ("epsilon", (0.1, 0.1)),
+        ("momentum", (0.9, 1.5)),
+        ("momentum", [0.9]),
+        ("init_std", (None, 0.1)),
+        ("init_std", (0.1, 0.0)),
         ("data_parallel", 1),
         ("data_parallel", None),
     ],
@@ -101,6 +108,29 @@ def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(small, field,
     message = str(error.value)
     assert message.startswith(f"{field}={value!r}: needs ")
     assert "\n" not in message
+
+
+def test_several_values_make_as_many_networks_of_those_that_notice_them(small):
+    assert [*networks(small())] == ["no norm", "batch norm"]
+    study = small(epsilon=(1e-5, 0.1), momentum=(0.5, 1), init_std=(0.25,))
+    assert networks(study) == {
+        "no norm, init_std=0.25": ("no norm", {"init_std": 0.25}),
+        **{
+            f"batch norm, init_std=0.25, momentum={m!r}, epsilon={e!r}": (
+                "batch norm",
+                {"init_std": 0.25, "momentum": m, "epsilon": e},
+            )
+            for m in (0.5, 1)
+            for e in (1e-5, 0.1)
+        },
+    }
+
+
+def test_a_label_that_is_the_name_of_a_network_is_refused(small):
+    norms = {"bn": Standard(), "bn, epsilon=0.1": None}
+    small(norms=norms)
+    with pytest.raises(ValueError, match="^norms=.* needs labels that no network has"):
+        small(norms=norms, epsilon=(0.1, 1.0))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 from rich.console import Console
-from synthetic import learning, study
+from synthetic import learning, of_several_values, study
 
 from experiments import figures
 from experiments.captions import CAPTIONS
@@ -163,6 +163,12 @@ def test_the_terminal_says_what_the_page_says():
     assert "What" not in said
     assert "at least" in said
     assert max(map(len, said.splitlines())) <= 80
+
+
+def test_what_several_values_lead_to_is_drawn(tmp_path, folder):
+    page = write(of_several_values(), tmp_path).read_text("utf-8")
+    assert '<figure id="values">' in page
+    assert '<figure id="values">' not in (folder / "report.html").read_text("utf-8")
 
 
 def test_a_study_without_distributions_says_so(tmp_path):

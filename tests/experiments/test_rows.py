@@ -48,6 +48,24 @@ def test_all_rows_are_the_dataset(dataset, tmp_path):
     assert len(runs.columns) == 4 + 4 * 3 + 3
 
 
+def test_what_is_swept_has_a_column(small, tmp_path):
+    dataset = results.blank(small(epsilon=(1e-5, 0.1)))
+    dataset.test_loss.values[...] = np.arange(dataset.test_loss.size).reshape(3, 3, 2, 3)
+    Rows(tmp_path).begin(dataset, 80)
+    frame = pd.read_csv(tmp_path / ROWS)
+    keys = ["norm", "label", "epsilon", "learning_rate", "seed", "step"]
+    assert list(frame.columns[:6]) == keys
+    names = ["no norm", "batch norm, epsilon=1e-05", "batch norm, epsilon=0.1"]
+    assert frame.norm.drop_duplicates().tolist() == names
+    assert frame.label.value_counts().to_dict() == {"no norm": 18, "batch norm": 36}
+    np.testing.assert_array_equal(frame.epsilon.unique(), [np.nan, 1e-5, 0.1])
+    # Both networks of a program are measured together, before the next step.
+    assert frame.step[18:].is_monotonic_increasing
+    assert_equal(
+        frame.set_index(["norm", "learning_rate", "seed", "step"]).test_loss, dataset.test_loss
+    )
+
+
 def assert_equal(column, variable):
     variable = variable.rename("it").reset_coords(drop=True).to_series()
     found = column.astype(np.float32).reindex(variable.index)

@@ -7,6 +7,7 @@ import xarray as xr
 from rich.console import Console
 
 from experiments import results
+from experiments.interrupts import Interrupted
 from experiments.measure import BINS
 from experiments.run import run
 from jbn import Standard
@@ -16,6 +17,7 @@ STEPS = [0, 20, 40]
 
 def carry_out(study, folder) -> tuple[xr.Dataset, str]:
     said = io.StringIO()
+    folder.mkdir(exist_ok=True)
     run(study, folder, data_dir=None, command="the command", console=Console(file=said, width=200))
     return results.load(folder), said.getvalue()
 
@@ -68,6 +70,41 @@ def test_runs_repeated_in_another_order_are_bit_identical(measured, small, tmp_p
     study = small(norms={"batch norm": Standard()}, learning_rates=(3.0, 1.0, 0.1), seeds=(7, 0))
     again, _ = carry_out(study, tmp_path)
     xr.testing.assert_equal(dataset.sel(labels), again)
+
+
+def test_several_values_of_a_field_are_one_program(small, tmp_path):
+    study = small(epsilon=(1e-5, 1e3), learning_rates=(0.1, 3.0))
+    dataset, said = carry_out(study, tmp_path)
+    assert "3 networks x 2 learning rates x 2 seeds" in said
+    names = ["no norm", "batch norm, epsilon=1e-05", "batch norm, epsilon=1000.0"]
+    assert dataset.norm.values.tolist() == names
+    assert dataset.label.values.tolist() == ["no norm", "batch norm", "batch norm"]
+    np.testing.assert_array_equal(dataset.epsilon, [np.nan, 1e-5, 1e3])
+    assert np.isfinite(dataset.test_loss).all()
+    alone, _ = carry_out(small(epsilon=1e3, learning_rates=(0.1, 3.0)), tmp_path / "alone")
+    mine, theirs = dataset.sel(norm=names[2]), alone.sel(norm="batch norm")
+    np.testing.assert_allclose(mine.test_loss, theirs.test_loss, rtol=1e-3)
+    by_value = dataset.sel(norm=dataset.label == "batch norm").swap_dims(norm="epsilon")
+    np.testing.assert_array_equal(by_value.test_loss.sel(epsilon=1e3), mine.test_loss)
+
+
+def test_a_swept_study_goes_on_to_the_bit(small, tmp_path):
+    study = small(epsilon=(1e-5, 0.1), seeds=(0,))
+    whole, _ = carry_out(study, tmp_path / "whole")
+    asked = iter([0, 0, 2])  # before batch norm's last steps
+    (tmp_path / "left").mkdir()
+    with pytest.raises(Interrupted):
+        run(
+            study,
+            tmp_path / "left",
+            data_dir=None,
+            command="the command",
+            console=Console(quiet=True),
+            stop=lambda: next(asked),
+        )
+    again, said = carry_out(study, tmp_path / "left")
+    assert "Continuing at step" in said
+    xr.testing.assert_identical(again, whole)
 
 
 def test_config_and_environment_are_kept(measured):

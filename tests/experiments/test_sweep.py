@@ -1,5 +1,6 @@
 """Runs side by side are the runs alone: whatever the devices, the neighbours and their fate."""
 
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -20,12 +21,14 @@ from jbn.linen import BatchNorm
 RUNS = 6  # three learning rates, two seeds
 
 
-def train(study: Study, data: Data, mesh: Mesh, norm=None, learning_rates=None) -> Iterator[Any]:
+def train(
+    study: Study, data: Data, mesh: Mesh, norm=None, learning_rates=None, runs=None
+) -> Iterator[Any]:
     """The final state, and what was measured in two windows, of the runs that are not padding."""
     data = place(data, mesh)
     program: Any = make_sweep(study, norm, mesh)
     states = program.init(data)
-    runs = len(study.learning_rates) * len(study.seeds)
+    runs = runs or len(study.learning_rates) * len(study.seeds)
     for rates in learning_rates or [states.learning_rate]:
         rates = jax.device_put(np.array(rates, np.float32), states.learning_rate.sharding)
         states = program.init(data)._replace(learning_rate=rates)
@@ -66,12 +69,36 @@ def test_runs_are_ordered_by_learning_rate_then_seed(in_turn):
     np.testing.assert_array_equal(states.seed, [0, 7, 0, 7, 0, 7])
 
 
-@pytest.mark.parametrize("devices", [1, 2, 4, 5, 6, 7])
-def test_runs_fill_the_devices(small, devices):
-    rates, seeds = sweep._runs(small(), devices)
-    assert len(rates) == len(seeds) == -(-RUNS // devices) * devices
-    np.testing.assert_array_equal(seeds[:RUNS], [0, 7, 0, 7, 0, 7])
-    assert set(rates[RUNS:]) <= {np.float32(3.0)}
+@pytest.mark.parametrize("devices", [1, 2, 3, 4])
+def test_runs_fill_the_devices(small, digits, devices):
+    program = make_sweep(small(seeds=(0,)), None, make_mesh(jax.devices()[:devices]))
+    states = program.init(digits)
+    assert program.runs == 3
+    assert len(states.seed) == -(-3 // devices) * devices
+    assert set(states.learning_rate[3:].tolist()) <= {3.0}
+
+
+def test_what_is_swept_makes_the_runs_of_a_study_for_each_value(small, digits):
+    fields = {"seeds": (7,), "learning_rates": (0.1, 0.3)}
+    swept = {"init_std": (0.3, 1.0), "momentum": (0.5, 0.9), "epsilon": (1e-3, 1.0)}
+    together, _ = next(train(small(**fields, **swept), digits, make_mesh(), Standard(), runs=16))
+    for i, values in enumerate(itertools.product(*swept.values())):
+        study = small(**fields, **dict(zip(swept, values)))
+        alone, _ = next(train(study, digits, make_mesh(), Standard()))
+        mine = jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], together)
+        for name, value in zip(swept, values):
+            np.testing.assert_array_equal(mine.swept[name], np.float32([value, value]))
+        # A number that a program is given may be rounded at another place than one that is in it.
+        chex.assert_trees_all_close(mine._replace(swept={}), alone, rtol=1e-4, atol=1e-5)
+    finals = together.batch_stats["norm_1"]["mean"]
+    assert len(np.unique(np.asarray(finals), axis=0)) == 16
+
+
+def test_what_is_swept_of_a_network_without_norm(small, digits):
+    study = small(init_std=(0.3, 1.0), epsilon=(1e-3, 1.0))
+    program = make_sweep(study, None, make_mesh())
+    assert program.runs == 12
+    assert set(program.init(digits).swept) == {"init_std"}
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def images(data: Data, rows) -> tuple[jax.Array, jax.Array]:
 
 def begin(study, norm, data, rate=1.0, seed=7):
     run = make_run(study, norm)
-    return run, run.init(data, jnp.uint32(seed), jnp.float32(rate))
+    return run, run.init(data, jnp.uint32(seed), jnp.float32(rate), {})
 
 
 def by_hand(data, params, rate, steps, seed=7):
