@@ -110,6 +110,21 @@ def test_an_override_out_of_range(config, tmp_path, capsys):
     assert message == "learning_rates=(-1.0,): needs a tuple of distinct positive numbers."
 
 
+def test_one_value_of_a_field_or_several(config, tmp_path, monkeypatch):
+    class Seen(Exception):
+        pass
+
+    def show(study, *_, **__):
+        raise Seen(study)
+
+    monkeypatch.setattr("experiments.run.run", show)
+    values = ["--epsilon", "0.5", "--momentum", "0.9", "0.99"]
+    with pytest.raises(Seen) as seen:
+        main(["run", str(config), "--out", str(tmp_path / "out"), *values])
+    (study,) = seen.value.args
+    assert (study.epsilon, study.momentum) == (0.5, (0.9, 0.99))
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [

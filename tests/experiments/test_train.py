@@ -226,7 +226,7 @@ def test_noise_is_of_the_step_and_of_the_seed(small, digits, monkeypatch):
     batch = jnp.asarray(digits.train_images[:64] / np.float32(16)), digits.train_labels[:64]
     monkeypatch.setattr(train, "_draw", lambda *_: batch)
     run = make_run(small(), Noisy(jax.random.key(0)))
-    start = run.init(digits, jnp.uint32(0), jnp.float32(0.1))
+    start = run.init(digits, jnp.uint32(0), jnp.float32(0.1), {})
     here, again, later, other = (
         float(run.step(digits, start._replace(**changed))[1].loss)
         for changed in ({}, {}, {"step": start.step + 1}, {"seed": start.seed + 1})
@@ -244,7 +244,7 @@ def test_noise_is_of_the_step_and_of_the_seed(small, digits, monkeypatch):
 def test_an_evaluation_is_as_inference_will_be(small, digits, norm):
     """Not of what training does to a batch: with noise, old statistics or groups."""
     one, other = (make_run(small(batch_size=479), n) for n in (norm, Standard()))
-    state = other.init(digits, jnp.uint32(0), jnp.float32(0.1))
+    state = other.init(digits, jnp.uint32(0), jnp.float32(0.1), {})
     seen, standard = (jax.jit(run.evaluate)(digits, state) for run in (one, other))
     for measure in ("test_loss", "activation_percentile"):
         chex.assert_trees_all_close(seen[measure], standard[measure], rtol=1e-5, atol=1e-5)
