@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.captions import CAPTIONS
-from experiments.config import SWEPT
+from experiments.config import SWEPT, name_of
 from experiments.figures import MUTED, RULE
 from experiments.panels import (
     STRONG,
@@ -62,11 +62,7 @@ def learning_rate(dataset: xr.Dataset) -> Figure:
         final = 100 * final_accuracy(runs).transpose("learning_rate", "seed")
         # A little apart, or the seeds of one norm hide those of the next.
         x = rates * 1.04 ** (i - (dataset.norm.size - 1) / 2)
-        line(figure, 0, i, norm, x, final.mean("seed"), hovertemplate="%{y:.1f} % (mean)")
-        seeds = [f"rate {rate:g}, seed {seed}" for rate in rates for seed in final.seed.values]
-        look = {"color": colour(i) + STRONG, "size": 5, "symbol": symbol(i)}
-        said = {"hovertext": seeds, "hovertemplate": "%{hovertext}: %{y:.1f} %"}
-        points(figure, 0, i, norm, np.repeat(x, final.seed.size), np.ravel(final), look, **said)
+        _mean_and_runs(figure, 0, i, norm, x, final, [f"rate {rate:g}" for rate in rates])
         lost = diverged_runs(runs, float(best_learning_rates(dataset).sel(norm=norm)))
         _losses(figure, i, norm, final, dict(zip(rates, x)), lost, -row * (i + 0.7))
     figure.add_hrect(floor, -2, fillcolor=RULE, opacity=0.4, line_width=0, layer="below")
@@ -83,18 +79,13 @@ def values(dataset: xr.Dataset) -> Figure:
     fields = [field for field in SWEPT if field in dataset.coords]
     figure = panels([""] * len(fields), min(2, len(fields)))
     final = 100 * final_accuracy(at_rates(dataset, best_learning_rates(dataset)))
-    final, drawn = final.transpose("norm", "seed").values, {}
+    final, drawn = final.transpose("norm", "seed"), {}
     for panel, field in enumerate(fields):
         x = dataset[field].values
         for name, networks in _joined(dataset, field, fields).items():
-            i, y = drawn.setdefault(name, len(drawn)), xr.DataArray(final[networks])
-            said = {"hovertemplate": "%{y:.1f} % (mean)"}
-            line(figure, panel, i, name, x[networks], y.mean("dim_1"), **said)
-            look = {"color": colour(i) + STRONG, "size": 5, "symbol": symbol(i)}
-            each = [f"{field} {at:g}, seed {s}" for at in x[networks] for s in dataset.seed.values]
-            said = {"hovertext": each, "hovertemplate": "%{hovertext}: %{y:.1f} %"}
-            all_x = np.repeat(x[networks], dataset.seed.size)
-            points(figure, panel, i, name, all_x, np.ravel(y), look, **said)
+            i, at = drawn.setdefault(name, len(drawn)), x[networks]
+            said = [f"{field} {value:g}" for value in at]
+            _mean_and_runs(figure, panel, i, name, at, final.isel(norm=networks), said)
         ticks = np.unique(x[~np.isnan(x)])
         form = "log" if ticks[0] > 0 and ticks[-1] > 10 * ticks[0] else "linear"
         place = {"anchor": axes(panel)["yaxis"]}
@@ -188,9 +179,24 @@ def _joined(dataset: xr.Dataset, field: str, fields: list[str]) -> dict[str, lis
     for network in np.argsort(dataset[field].values, kind="stable"):
         its = {name: of[network] for name, of in values.items()}
         if not np.isnan(its[field]):
-            rest = [f"{f}={its[f]!r}" for f in fields if f != field and not np.isnan(its[f])]
-            joined.setdefault(", ".join([its["label"], *rest]), []).append(int(network))
+            rest = {f: its[f] for f in fields if f != field and not np.isnan(its[f])}
+            joined.setdefault(name_of(its["label"], rest), []).append(int(network))
     return joined
+
+
+def _mean_and_runs(
+    figure: Figure, panel: int, i: int, name: str, x: Any, accuracy: xr.DataArray, said: list[str]
+) -> None:
+    """A line through the means over seeds of `accuracy` `(x, seed)`, and a point for each run.
+
+    `said` tells in words where each of `x` is.
+    """
+    line(figure, panel, i, name, x, accuracy.mean("seed"), hovertemplate="%{y:.1f} % (mean)")
+    seeds = accuracy.seed.values
+    each = [f"{where}, seed {seed}" for where in said for seed in seeds]
+    words = {"hovertext": each, "hovertemplate": "%{hovertext}: %{y:.1f} %"}
+    look = {"color": colour(i) + STRONG, "size": 5, "symbol": symbol(i)}
+    points(figure, panel, i, name, np.repeat(x, len(seeds)), np.ravel(accuracy), look, **words)
 
 
 def _losses(

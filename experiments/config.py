@@ -152,14 +152,15 @@ DEFAULTS = {
 }
 
 
-def swept(study: Study, norm: Variant | None) -> list[dict[str, float]]:
-    """What tells the networks apart that one of `study.norms` stands for: a value for each field.
+def swept(study: Mapping[str, Any], norm: object) -> list[dict[str, float]]:
+    """What tells the networks apart that one of the norms stands for: a value for each field.
 
     Every combination of what SWEPT has several values of; one without any where there are none. A
-    network without norm has no `momentum` and no `epsilon`.
+    network without norm has no `momentum` and no `epsilon`. The fields of `study` are as the study
+    has them, `vars(study)`, or as JSON does.
     """
     fields = [field for field in SWEPT if norm is not None or field == "init_std"]
-    several = {f: getattr(study, f) for f in fields if isinstance(getattr(study, f), tuple)}
+    several = {f: study[f] for f in fields if isinstance(study.get(f), tuple | list)}
     return [dict(zip(several, values)) for values in itertools.product(*several.values())]
 
 
@@ -167,10 +168,14 @@ def networks(study: Study) -> dict[str, tuple[str, dict[str, float]]]:
     """All networks of `study` by name: the label in `norms` with `swept` values, and the two."""
     found = {}
     for label, norm in study.norms.items():
-        for values in swept(study, norm):
-            told = [f"{field}={value!r}" for field, value in values.items()]
-            found[", ".join([label, *told])] = label, values
+        for values in swept(vars(study), norm):
+            found[name_of(label, values)] = label, values
     return found
+
+
+def name_of(label: str, values: Mapping[str, float]) -> str:
+    """A network's name: `batch norm, epsilon=0.1`."""
+    return ", ".join([label, *(f"{field}={value!r}" for field, value in values.items())])
 
 
 def load_studies(path: Path) -> dict[str, Study]:
@@ -291,7 +296,7 @@ def _one_or_several(allows: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _are_told_apart(study: Study) -> bool:
-    expected = sum(len(swept(study, norm)) for norm in study.norms.values())
+    expected = sum(len(swept(vars(study), norm)) for norm in study.norms.values())
     return len(networks(study)) == expected
 
 

@@ -153,8 +153,8 @@ def load_study(directory: Path) -> xr.Dataset:
 
 def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
     compared = choices(dataset)
-    captions = {"values": VALUES, **CAPTIONS} if "label" in dataset.coords else CAPTIONS
     drawn, frames = _figures(dataset, compared, summary)
+    captions = {"values": VALUES, **CAPTIONS} if "values" in drawn else CAPTIONS
     return render(
         "report.html.jinja",
         directory.name,

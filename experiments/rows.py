@@ -71,11 +71,11 @@ def table(dataset: xr.Dataset, evaluation: Evaluation | None) -> pd.DataFrame:
     mine = of_label(dataset, evaluation.norm) if evaluation else np.arange(0)
     step = dataset.indexes["step"].get_loc(evaluation.step) if evaluation else 0
     rates, seeds = dataset.learning_rate.values, dataset.seed.values
-    swept = [name for name, along in dataset.coords.items() if along.dims == ("norm",)]
+    told = [name for name, along in dataset.coords.items() if along.dims == ("norm",)]
     columns: dict[str, np.ndarray] = {
         **{
             str(name): np.repeat(dataset[name].values[mine], len(rates) * len(seeds))
-            for name in dict.fromkeys(["norm", *swept])
+            for name in dict.fromkeys(["norm", *told])
         },
         "learning_rate": np.tile(np.repeat(rates, len(seeds)), mine.size),
         "seed": np.tile(seeds, len(rates) * mine.size),

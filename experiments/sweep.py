@@ -82,7 +82,7 @@ def make_sweep(study: Study, norm: Variant | None, mesh: Mesh) -> Sweep:
     batch.
     """
     axis_name = "batch" if "batch" in mesh.axis_names else None
-    return sweep_of(make_run(study, norm, axis_name), study, mesh, swept(study, norm))
+    return sweep_of(make_run(study, norm, axis_name), study, mesh, swept(vars(study), norm))
 
 
 def sweep_of(

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Column, Table
@@ -51,20 +50,21 @@ def _show(directory: Path, console: Console) -> None:
 
 def _find(directory: Path) -> _Found:
     from experiments import checkpoint, folder, lock, results
+    from experiments.config import swept
 
     try:
         config = folder.read_config(directory) or {}
         total = len(config["norms"]) * config["steps"]
+        networks = sum(len(swept(config, norm)) for norm in config["norms"].values())
+        runs = networks * len(config["learning_rates"]) * len(config["seeds"])
         if folder.is_finished(directory):
-            return _Found("finished", _lost(results.load(directory).diverged_at.values))
+            dataset = results.load(directory)
+            return _Found("finished", f"{int((dataset.diverged_at >= 0).sum())} of {runs}")
         saved = checkpoint.peek(directory)
     except (folder.FolderError, KeyError, TypeError, ValueError, OSError) as error:
         return _Found(f"cannot be read: {error}", "")
     state = f"at step {saved.done if saved else 0} of {total}"
     held = lock.holder(directory)
     state = f"running, {state} ({held})" if held else f"unfinished {state}"
-    return _Found(state, _lost(saved.measured["diverged_at"]) if saved else "0")
-
-
-def _lost(diverged_at: np.ndarray) -> str:
-    return f"{(diverged_at >= 0).sum()} of {diverged_at.size}"
+    diverged = int((saved.measured["diverged_at"] >= 0).sum()) if saved else 0
+    return _Found(state, f"{diverged} of {runs}")

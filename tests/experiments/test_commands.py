@@ -48,7 +48,7 @@ def test_list_tells_how_far_each_study_is(small, tmp_path, capsys, monkeypatch):
     assert rows[:4] == [
         f"│ {tmp_path}/done │ finished │ 0 of 12 │",
         f"│ {tmp_path}/left │ unfinished at step 20 of 80 │ 1 of 12 │",
-        f"│ {tmp_path}/new │ unfinished at step 0 of 80 │ 0 │",
+        f"│ {tmp_path}/new │ unfinished at step 0 of 80 │ 0 of 12 │",
         rows[3],
     ]
     assert rows[3].startswith(f"│ {tmp_path}/odd │ cannot be read: ")
@@ -61,6 +61,11 @@ def test_list_only_looks(small, tmp_path, capsys, monkeypatch):
     newest.write_bytes(b"")
     assert "unfinished at step 0 of 80" in listed(tmp_path, capsys, monkeypatch)[0]
     assert newest.exists()
+
+
+def test_list_counts_the_runs_of_every_value(small, tmp_path, capsys, monkeypatch):
+    results.save_config(small(epsilon=(1e-5, 0.1)), tmp_path)
+    assert "0 of 18" in listed(tmp_path, capsys, monkeypatch)[0]
 
 
 def test_list_of_no_studies(tmp_path, capsys):
