@@ -14,8 +14,10 @@ from jbn._arrays import (
     check_number,
     statistics_dtype,
 )
+from jbn._batch import MEASURED, Batch
 from jbn._devices import group_axis
 from jbn._running import blend
+from jbn._sharding import like_features, sharded_like
 from jbn._types import Affine, AxisName, RunningStats, Variant
 from jbn._variants import Standard
 
@@ -105,9 +107,20 @@ def batch_norm(
     return _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis)
 
 
+_KEEP_MEASURED = jax.checkpoint_policies.save_only_these_names(MEASURED)
+
+
 @partial(jax.jit, static_argnames="axis_name")
-def _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis_name):
-    # Widened once, so that the terms of dx are added before they are rounded to half precision.
-    wide = x.astype(statistics_dtype(x.dtype))
-    y, moments = variant(wide, affine, stats, epsilon=epsilon, mask=mask, axis_name=axis_name)
-    return y.astype(x.dtype), blend(stats, moments, *weights)
+def _batch_norm(x, affine, given, mask, weights, epsilon, variant, axis_name):
+    affine, stats = jax.tree.map(lambda vector: like_features(vector, x), (affine, given))
+
+    def run(x, affine, stats, mask, epsilon, variant):
+        batch = Batch.of(x, mask, stats.mean, axis_name)
+        y, moments = variant(batch, affine, stats, epsilon=epsilon)
+        return y.astype(x.dtype), moments
+
+    if x.dtype != statistics_dtype(x.dtype):
+        # What waits for the backward pass is x in its own type, not the same widened.
+        run = jax.checkpoint(run, prevent_cse=False, policy=_KEEP_MEASURED)
+    y, moments = run(x, affine, stats, mask, epsilon, variant)
+    return y, jax.tree.map(sharded_like, blend(stats, moments, *weights), given)

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Complex
 
 from jbn._arrays import broadcast_mask, check_batch, per_feature
-from jbn._moments import batch_moments, clean_padding, sync_moments
+from jbn._batch import Batch
+from jbn._devices import group_axis
+from jbn._moments import sync_measured
 from jbn._normalize import normalize
 from jbn._running import update_running
 from jbn._types import Affine, AxisName, Moments, RunningStats, Variant
@@ -45,15 +48,30 @@ def complex_batch_norm(
             "build jbn.nnx.BatchNorm with dtype=jnp.complex64."
         )
     mask = broadcast_mask(mask, x)
-    parts = [clean_padding(part, mask) for part in (x.real, x.imag)]
-    check_batch(parts[0], shared=axis_name is not None or mask is not None)
-
-    moments = [batch_moments(part, mask=mask) for part in parts]
-    moments = Moments(*(jnp.concatenate(leaves) for leaves in zip(*moments)))
+    check_batch(x.real, shared=axis_name is not None or mask is not None)
+    parts = [
+        Batch.of(part, mask, guess, None)
+        for part, guess in ((x.real, stats.mean.real), (x.imag, stats.mean.imag))
+    ]
+    measured = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *(part.measure(epsilon) for part in parts)
+    )
     if axis_name is not None:
-        moments = sync_moments(moments, axis_name, axis_index_groups=axis_index_groups)
-    (re, im), (re_var, im_var), (size, _) = (jnp.split(leaf, 2) for leaf in moments)
-    moments = Moments(lax.complex(re, im), re_var + im_var, size)
+        measured = sync_measured(measured, group_axis(axis_name, axis_index_groups))
+    # Both parts in the same units, with the sum of their variances.
+    measured = measured.scaled(jnp.min(measured.frame.factor, axis=0, keepdims=True))
+    var = jnp.broadcast_to(jnp.sum(measured.var, axis=0), measured.var.shape)
+    measured = measured._replace(var=var)
 
-    y = complex_normalize(lax.complex(*parts), *moments[:2], *affine, epsilon=epsilon)
-    return y, update_running(stats, moments, momentum=momentum)
+    one, zero = jnp.ones_like(var[0]), jnp.zeros_like(var[0])
+    re, im = (
+        part.normalize(
+            jax.tree.map(lambda leaf, i=i: leaf[i], measured), Affine(one, zero), epsilon
+        )
+        for i, part in enumerate(parts)
+    )
+    scale, bias = (per_feature(v.astype(x.dtype), x) for v in affine)
+    moments = measured.moments()
+    mean = lax.complex(*moments.mean)
+    stats = update_running(stats, Moments(mean, moments.var[0], moments.size[0]), momentum=momentum)
+    return lax.complex(re, im) * scale + bias, stats

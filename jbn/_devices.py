@@ -49,10 +49,11 @@ def gather(tree, axis: AxisName) -> tuple[Any, Bool[Array, "K"]]:
             "pmap around this call; under plain jit leave it out: there a sharded batch is "
             "normalised as one batch without it."
         ) from error
-    mine = (jnp.arange(count) == index)[:, None, None]
+    vectors = jnp.stack(leaves)
+    mine = (jnp.arange(count) == index).reshape(-1, *[1] * vectors.ndim)
     # A psum of one-hot slots rather than all_gather: shard_map then knows the result is the same
     # on every device, and its transpose is one psum.
-    slots = jnp.where(mine, jnp.stack(leaves)[None], 0)
+    slots = jnp.where(mine, vectors[None], 0)
     stacked = lax.psum(slots, name)
     tree = jax.tree.unflatten(structure, [stacked[:, i] for i in range(len(leaves))])
     if not isinstance(axis, AxisGroups):

@@ -1,8 +1,8 @@
-"""Units in which a batch is easy on floating point: every feature near zero and of modest size.
+"""Units in which sums over a batch neither cancel nor overflow, per feature.
 
 `E[x^2] - E[x]^2` loses everything when the mean is large beside the spread, and squares overflow
-above 1.8e19. In the frame `u = factor * x - shift` neither happens, whatever `x` is, and because
-`factor` is a power of two, entering the frame rounds nothing that the data did not lose before.
+above 1.8e19. In the units `u = factor * x - shift`, with a shift near the mean and a factor that is
+a power of two, neither happens, and the change of units adds no rounding error.
 """
 
 from typing import NamedTuple
@@ -11,67 +11,99 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jbn._arrays import per_feature, statistics_dtype
+from jbn._arrays import per_feature
+
+# How far the shift may be from the mean, in standard deviations: the rounding error of a variance
+# grows by a factor of about 1 + DISTANCE^2.
+DISTANCE = 2.0
 
 
 class Frame(NamedTuple):
     """A change of units per feature; carries no gradient. `shift` is in the units of the frame."""
 
-    factor: Float[Array, "*stack C"]
-    shift: Float[Array, "*stack C"]
+    factor: Float[Array, "C"]
+    shift: Float[Array, "C"]
+
+    def enter(self, x: Array) -> Array:
+        """`x` in the units of the frame."""
+        wide = x.astype(self.factor.dtype)
+        return wide * per_feature(self.factor, x) - per_feature(self.shift, x)
+
+    def in_units(self, factor: Array) -> "Frame":
+        """The frame in the units of another factor, unless its shift overflows there."""
+        shift = self.shift * (factor / self.factor)
+        fits = jnp.isfinite(shift)
+        return Frame(jnp.where(fits, factor, self.factor), jnp.where(fits, shift, self.shift))
 
 
-def identity_frame(like: Float[Array, "C"]) -> Frame:
-    return Frame(jnp.ones_like(like), jnp.zeros_like(like))
+def frame_about(shift: Float[Array, "C"]) -> Frame:
+    """The frame about a guess of the mean, about zero where the guess is not finite."""
+    return Frame(jnp.ones_like(shift), jnp.where(jnp.isfinite(shift), shift, 0))
 
 
-def enter(frame: Frame, x: Array) -> Array:
-    """`x` in the units of the frame."""
-    wide = x.astype(frame.factor.dtype)
-    return wide * per_feature(frame.factor, x) - per_feature(frame.shift, x)
+def is_settled(frame: Frame, mean: Array, var: Array) -> Bool[Array, "C"]:
+    """Whether sums in `frame` gave the moments of each feature to rounding.
 
-
-def choose_frame(x: Float[Array, "*batch C"], mask: Bool[Array, "..."] | None = None) -> Frame:
-    """The frame of a batch. Any shift among the bulk of the data will do: it costs no sweep.
-
-    Without a mask it is the median of the first, the middle and the last row, so that an outlier
-    in one of them does no harm. Under a mask it is the mean of what counts.
+    Not if the shift was far from the mean, or if squares overflowed or underflowed. Where the data
+    are not finite no frame helps: settled.
     """
-    rows = lax.stop_gradient(x).reshape(-1, x.shape[-1]).astype(statistics_dtype(x.dtype))
-    if mask is None:
-        middle = rows.shape[0] // 2
-        # Slices, because an exported function may not know its batch size yet.
-        a, b, c = rows[0], rows[middle : middle + 1][0], rows[-1]
-        low, high = jnp.minimum(a, b), jnp.maximum(a, b)
-        factor = _safe_factor(jnp.minimum(low, c), jnp.maximum(high, c))
-        return Frame(factor, jnp.maximum(low, jnp.minimum(high, c)) * factor)
-
-    valid = jnp.broadcast_to(mask, x.shape).reshape(rows.shape)
-    first = jnp.take_along_axis(rows, jnp.argmax(valid, axis=0, keepdims=True), axis=0)
-    rows = jnp.where(valid, rows, first)
-    factor = _safe_factor(jnp.min(rows, axis=0), jnp.max(rows, axis=0))
-    start = first * factor[None]
-    count = jnp.maximum(jnp.sum(valid, axis=0, dtype=rows.dtype), 1)
-    # Measured from one value, so that a constant feature has exactly that value as its shift.
-    return Frame(factor, start[0] + jnp.sum(rows * factor[None] - start, axis=0) / count)
+    low, _, tiny, huge = _limits(var.dtype)
+    near = jnp.abs(mean) <= DISTANCE * jnp.sqrt(var)
+    constant = (mean == 0) & (var == 0) & (frame.factor >= 1)
+    hopeless = ~jnp.isfinite(var) & (frame.factor <= tiny)
+    return (near & ((var > low) | (frame.factor >= huge))) | constant | hopeless
 
 
-def _safe_factor(low: Array, high: Array) -> Array:
-    """1 where squares of the spread are safe to sum, else a power of two that makes them so."""
-    info = jnp.finfo(low.dtype)
-    safe, largest = 2.0 ** (info.maxexp // 3), 2.0 ** (info.maxexp - 2)
-    spread = high / 4 - low / 4  # of two numbers near the largest, this still fits
-    power = lax.reduce_precision(
-        jnp.clip(spread, safe, largest), exponent_bits=info.nexp, mantissa_bits=0
+def better_frame(frame: Frame, mean: Array, var: Array) -> Frame:
+    """The frame about the mean that sums in `frame` gave, its factor changed where they failed."""
+    low, _, tiny, huge = _limits(var.dtype)
+    larger = jnp.where(frame.factor < 1, 1.0, huge)
+    factor = jnp.where(var <= low, larger, frame.factor)
+    factor = jnp.where(jnp.isfinite(var), factor, tiny)
+    shift = frame.shift + jnp.where(jnp.isfinite(mean), mean, 0)
+    return Frame(frame.factor, shift).in_units(factor)
+
+
+def unit_frame(frame: Frame, var: Array, epsilon: Array) -> Frame:
+    """`frame` in units in which the variance plus epsilon is near one, if it is far from that.
+
+    Derivatives of any order contain its powers, which then neither overflow nor underflow.
+    """
+    _, high, _, _ = _limits(var.dtype)
+    total = jnp.maximum(var, 0) + epsilon * frame.factor * frame.factor
+    far = (total > high) | ((total < 1 / high) & (total > 0))
+    power = _power_of_two(lax.rsqrt(jnp.where(far, total, 1)))
+    return frame.in_units(_normal(frame.factor * power))
+
+
+def range_factor(factor: Array, extent: Array) -> Array:
+    """`factor`, reduced where numbers as large as `extent`, in its units, have unsafe squares."""
+    _, high, _, _ = _limits(extent.dtype)
+    return _normal(factor * _power_of_two(jnp.where(extent > high**0.5, 1 / extent, 1)))
+
+
+def _power_of_two(number: Array) -> Array:
+    info = jnp.finfo(number.dtype)
+    return lax.reduce_precision(number, exponent_bits=info.nexp, mantissa_bits=0)
+
+
+def _normal(factor: Array) -> Array:
+    """`factor` where it and its inverse are normal numbers, else the nearest such."""
+    largest = 2.0 ** (int(jnp.finfo(factor.dtype).maxexp) - 3)
+    return jnp.clip(factor, 1 / largest, largest)
+
+
+def _limits(dtype) -> tuple[float, float, float, float]:
+    """Powers of two: 2^-96, 2^32, 2^-80 and 2^40 in float32.
+
+    Below the first, squares that underflow count in a variance; above the second, its powers are
+    not safe. Under the third as factor the squares of any finite numbers can be summed, and under
+    the fourth those of the smallest standard deviations.
+    """
+    exponent = int(jnp.finfo(dtype).maxexp)
+    return (
+        2.0 ** -(3 * exponent // 4),
+        2.0 ** (exponent // 4),
+        2.0 ** -(5 * exponent // 8),
+        2.0 ** (5 * exponent // 16),
     )
-    return jnp.where(spread > safe, 1 / power, jnp.ones_like(spread))
-
-
-def common_frame(frames: Frame, present: Bool[Array, "K C"]) -> Frame:
-    """One frame for the parts of a batch: the smallest factor, the first present part's shift."""
-    factor = jnp.min(frames.factor, axis=0, keepdims=True, where=present, initial=1)
-    first = jnp.argmax(present, axis=0, keepdims=True)
-    shift, own = (
-        jnp.take_along_axis(leaf, first, axis=0) for leaf in (frames.shift, frames.factor)
-    )
-    return Frame(factor[0], (shift * (factor / own))[0])

@@ -38,7 +38,7 @@ def apply_layer(
     # A layer promotes as Flax's own does, also where the user has made promotion strict.
     with jax.numpy_dtype_promotion("standard"):
         wide = jnp.promote_types(x.dtype, dtype)
-    x = where.flatten(x.astype(wide))
+    given, x = x, where.flatten(x.astype(wide))
     affine = Affine(*(v.reshape(-1) for v in affine))
     flat = RunningStats(*(v.reshape(-1) for v in stats))
     is_complex = jnp.iscomplexobj(x)
@@ -55,5 +55,5 @@ def apply_layer(
         options |= {"mask": mask, "epsilon": epsilon, "axis_name": axis_name}
         y, flat = train(x, affine, flat, **options)
 
-    y = where.restore(y).astype(dtype)
+    y = where.restore(y, given).astype(dtype)
     return y, RunningStats(*(new.reshape(old.shape) for new, old in zip(flat, stats)))

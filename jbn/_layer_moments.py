@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jbn._layout import layout
@@ -26,8 +27,10 @@ def layer_moments(x: Any, axis: Any, mask: Any, seen: Moments) -> Moments:
     if mask is not None:
         mask = where.flatten_mask(jnp.asarray(mask))
     flat = where.flatten(x)
-    moments = Moments(*(leaf.reshape(seen.mean.shape) for leaf in batch_moments(flat, mask=mask)))
-    return pool_moments(Moments(*(jnp.stack(pair) for pair in zip(seen, moments))))
+    moments = jax.tree.map(
+        lambda leaf: leaf.reshape(seen.mean.shape), batch_moments(flat, mask=mask)
+    )
+    return pool_moments(jax.tree.map(lambda *pair: jnp.stack(pair), seen, moments))
 
 
 def nothing_seen(shape: tuple[int, ...]) -> Moments:

@@ -1,11 +1,12 @@
 """Feature axes anywhere in an input: to the last axis and back."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
+
+from jbn._sharding import merge_last, reshape_like
 
 
 def feature_axes(ndim: int, axis: int | Sequence[int]) -> tuple[int, ...]:
@@ -32,12 +33,15 @@ class Layout(NamedTuple):
 
     def flatten(self, x: Array) -> Array:
         """`x` with all its features on one last axis, and at least one axis before."""
-        return jnp.transpose(x, self.order).reshape(*(self.batch or (1,)), math.prod(self.features))
+        moved = jnp.transpose(x, self.order)
+        if not self.batch:
+            moved = moved[None]
+        return merge_last(moved, len(self.batch or (1,)))
 
-    def restore(self, flat: Array) -> Array:
-        """What `flatten` was given."""
+    def restore(self, flat: Array, like: Array) -> Array:
+        """`flat` with the axes of `like`, which `flatten` was given, and sharded as it is."""
         back = tuple(self.order.index(axis) for axis in range(len(self.order)))
-        return jnp.transpose(flat.reshape(self.batch + self.features), back)
+        return jnp.transpose(reshape_like(flat, jnp.transpose(like, self.order)), back)
 
     def flatten_mask(self, mask: Array) -> Array:
         """A mask that fits the input, for the flattened input.

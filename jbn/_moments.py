@@ -1,19 +1,21 @@
 """Mean and variance of a batch, and how the moments of parts become the moments of the whole."""
 
-import math
 from collections.abc import Iterable
 from functools import partial
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jbn._arrays import batch_axes, broadcast_mask, check_float, per_feature
+from jbn._arrays import broadcast_mask, check_float, statistics_dtype
 from jbn._devices import gather, group_axis
-from jbn._frame import Frame, choose_frame, common_frame, enter
-from jbn._sweeps import sum_batch
+from jbn._frame import Frame, range_factor
+from jbn._measure import Measured, Values, measure, two_sum
 from jbn._types import AxisName, Moments
+
+Parts = TypeVar("Parts", Moments, Measured)
 
 
 def batch_moments(x: Float[Array, "*batch C"], *, mask: Array | None = None) -> Moments:
@@ -51,87 +53,20 @@ def batch_moments(x: Float[Array, "*batch C"], *, mask: Array | None = None) -> 
 
 @jax.jit
 def _batch_moments(x: Array, mask: Array | None) -> Moments:
-    _, frame, moments = frame_batch(x, mask, None)
-    return leave(frame, moments)
-
-
-def frame_batch(
-    x: Array, mask: Array | None, axis_name: AxisName | None
-) -> tuple[Array, Frame, Moments]:
-    """What most variants begin with: `x` without bad padding, a frame, the whole batch in it."""
-    x = clean_padding(x, mask)
-    frame = choose_frame(x, mask)
-    moments = frame_moments(frame, x, mask)
-    if axis_name is not None:
-        frame, moments = sync_frame_moments(frame, moments, axis_name)
-    return x, frame, moments
+    values = Values.of(clean_padding(x, mask), statistics_dtype(x.dtype))
+    guess = jnp.zeros(x.shape[-1:], values.wide.dtype)
+    return measure(values, mask, guess, 0.0).moments()
 
 
 def clean_padding(x: Array, mask: Array | None) -> Array:
     """Zeros for the NaN and inf that `mask` excludes: 0 * NaN would be NaN in every gradient."""
-    return x if mask is None else lax.select(mask | jnp.isfinite(x), x, jnp.zeros_like(x))
+    return x if mask is None else _zero_unless(mask | jnp.isfinite(x), x)
 
 
-def frame_moments(frame: Frame, x: Array, mask: Array | None) -> Moments:
-    """The moments of `x` in the units of `frame`, their derivative kept to one array, `x`."""
-    size = _sample_size(x, mask, frame.factor.dtype)
-    mean, var = _mean_and_var(x, frame, mask, jnp.maximum(size, 1))
-    return Moments(mean, var, size)
-
-
-def leave(frame: Frame, moments: Moments) -> Moments:
-    """Moments in the units of the data again."""
-    unit = 1 / frame.factor
-    # Not divided by the square of the factor, which underflows where the variance still fits.
-    return moments._replace(mean=(moments.mean + frame.shift) * unit, var=moments.var * unit * unit)
-
-
-def _sample_size(x: Array, mask: Array | None, dtype) -> Float[Array, "C"]:
-    if mask is None:
-        size = jnp.full((), math.prod(x.shape[:-1]), dtype)
-    else:
-        # An axis of length one in the mask stands for all of that axis of x.
-        repeats = math.prod(x.shape[:-1]) // math.prod(mask.shape[:-1])
-        size = jnp.sum(mask, axis=batch_axes(mask), dtype=dtype) * repeats
-    return jnp.broadcast_to(size, x.shape[-1:])
-
-
-def _counted(mask: Array | None, term: Array) -> Array:
-    return term if mask is None else jnp.where(mask, term, jnp.zeros_like(term))
-
-
-@jax.custom_jvp
-def _mean_and_var(x: Array, frame: Frame, mask: Array | None, size: Array) -> tuple[Array, Array]:
-    if mask is not None:
-        mask = jnp.broadcast_to(mask, (*x.shape[:-1], mask.shape[-1]))
-
-    def terms(x, mask=None):
-        u = _counted(mask, enter(frame, x))
-        return u, u * u
-
-    total, squares = sum_batch(terms, x) if mask is None else sum_batch(terms, x, mask)
-    mean = total / size
-    var = squares / size - mean * mean
-    # max(nan, 0) is nan, and so must be an overflow: no evidence, where inf would be a wrong y.
-    return mean, jnp.where(jnp.isfinite(squares), jnp.maximum(var, 0), jnp.nan)
-
-
-@_mean_and_var.defjvp
-def _mean_and_var_jvp(primals, tangents):
-    # d mean = mean(dx),  d var = 2 mean((x - mean) dx). JAX transposes this pair into the closed
-    # form backward pass; being a jvp, it also serves jvp, hessian and vmap.
-    x, frame, mask, size = primals
-    mean, var = _mean_and_var(*primals)
-
-    # Rematerialised: what waits for the backward pass is x itself, not x - mean beside it.
-    @partial(jax.checkpoint, prevent_cse=False)
-    def tangent(dx, x, frame, mask, size, mean):
-        du = _counted(mask, dx.astype(mean.dtype) * per_feature(frame.factor, dx))
-        centred = enter(frame, x) - per_feature(mean, x)
-        axes = batch_axes(x)
-        return jnp.sum(du, axis=axes) / size, 2 * jnp.sum(centred * du, axis=axes) / size
-
-    return (mean, var), tangent(tangents[0], x, frame, mask, size, mean)
+# Rematerialised: only the flags wait for the backward pass, not the zeros beside them.
+@partial(jax.checkpoint, prevent_cse=False)
+def _zero_unless(keep: Array, x: Array) -> Array:
+    return jnp.where(keep, x, jnp.zeros_like(x))
 
 
 def pool_moments(stacked: Moments) -> Moments:
@@ -158,17 +93,36 @@ def pool_moments(stacked: Moments) -> Moments:
     True
     """
     present = stacked.size > 0
-    size = jnp.sum(stacked.size, axis=0, keepdims=True)
-    weight = stacked.size / jnp.maximum(size, 1)
-    # About one part's mean, so that large means lose no digits to each other.
-    first = jnp.argmax(present, axis=0, keepdims=True)
-    origin = lax.stop_gradient(jnp.take_along_axis(stacked.mean, first, axis=0))
-    offset = jnp.where(present, stacked.mean - origin, 0)
-    mean = jnp.sum(weight * offset, axis=0, keepdims=True)
-    within = jnp.where(present, stacked.var, 0)
-    between = jnp.square(offset - mean)
-    var = jnp.sum(weight * (within + between), axis=0)
-    return Moments(jnp.where(size > 0, origin + mean, 0)[0], var, size[0])
+    size = jnp.sum(stacked.size, axis=0)
+    weight = stacked.size / jnp.maximum(size, 1)[None]
+    # About a value among the means, so that large means lose no digits to each other.
+    origin = lax.stop_gradient(_weighted_sum(weight, present, stacked.mean))
+    offset = jnp.where(present, stacked.mean - origin[None] + stacked.remainder, 0)
+    rest = _weighted_sum(weight, present, offset)
+    mean, remainder = two_sum(origin, rest)
+    between = jnp.square(offset - rest[None])
+    return Moments(mean, _weighted_sum(weight, present, stacked.var + between), size, remainder)
+
+
+def _weighted_sum(weight: Array, present: Array, leaf: Array) -> Array:
+    return jnp.sum(weight * jnp.where(present, leaf, 0), axis=0)
+
+
+def pool_measured(stacked: Measured) -> Measured:
+    """`pool_moments` of parts that were measured each in units of its own."""
+    (factors, shift), mean, _, size = lax.stop_gradient(stacked)
+    present = size > 0
+    factor = jnp.min(factors, axis=0, where=present, initial=jnp.inf)
+    factor = jnp.where(jnp.isfinite(factor), factor, 1)
+    # What lies between the means may be out of range where nothing within the parts is.
+    means = (shift + mean) / factors * factor[None]
+    low = jnp.min(means, axis=0, where=present, initial=jnp.inf)
+    high = jnp.max(means, axis=0, where=present, initial=-jnp.inf)
+    factor = range_factor(factor, high / 2 - low / 2)
+    frame, mean, var, size = stacked.scaled(factor[None])
+    mean, remainder = two_sum(frame.shift, mean)
+    pooled = pool_moments(Moments(mean, var, size, remainder))
+    return Measured(Frame(factor, pooled.mean), pooled.remainder, pooled.var, pooled.size)
 
 
 def sync_moments(
@@ -195,21 +149,16 @@ def sync_moments(
     return pool_moments(_only(together, parts))
 
 
-def sync_frame_moments(
-    frame: Frame, moments: Moments, axis_name: AxisName
-) -> tuple[Frame, Moments]:
-    """`sync_moments` for parts that were measured each in a frame of its own."""
-    (frames, parts), together = gather((frame, moments), axis_name)
-    parts = _only(together, parts)
-    common = common_frame(frames, parts.size > 0)
-    scale = common.factor[None] / frames.factor
-    mean = parts.mean * scale + (frames.shift * scale - common.shift[None])
-    return common, pool_moments(parts._replace(mean=mean, var=parts.var * scale * scale))
+def sync_measured(measured: Measured, axis_name: AxisName) -> Measured:
+    """`sync_moments` for parts that were measured each in units of its own."""
+    parts, together = gather(measured, axis_name)
+    return pool_measured(_only(together, parts))
 
 
-def _only(together: Bool[Array, "K"], parts: Moments) -> Moments:
+def _only(together: Bool[Array, "K"], parts: Parts) -> Parts:
     """`parts` with those of other groups made empty."""
-    return parts._replace(size=jnp.where(together[:, None], parts.size, 0))
+    together = together.reshape(-1, *[1] * (parts.size.ndim - 1))
+    return parts._replace(size=jnp.where(together, parts.size, 0))
 
 
 def bessel_correction(moments: Moments) -> Moments:

@@ -5,10 +5,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Inexact
+from jaxtyping import Array, Float
 
 from jbn._arrays import check_features, check_float, check_number, per_feature, statistics_dtype
-from jbn._frame import Frame, enter, identity_frame
+from jbn._frame import Frame
+from jbn._measure import Measured, Values
 from jbn._sweeps import spread_batch
 
 
@@ -60,42 +61,45 @@ def normalize(
 
 @jax.jit
 def _normalize(x, mean, var, scale, bias, epsilon):
-    frame = identity_frame(mean)
-    return frame_normalize(frame, x, mean, jnp.maximum(var, 0), scale, bias, epsilon)
+    values, zero = Values.of(x, mean.dtype), jnp.zeros_like(mean)
+    frame = Frame(jnp.ones_like(mean), mean)
+    measured = Measured(frame, zero, jnp.maximum(var, 0), zero)
+    return apply_moments(values, measured, scale, bias, epsilon).astype(x.dtype)
 
 
-def frame_normalize(
-    frame: Frame, x: Array, mean: Array, var: Array, scale: Array, bias: Array, epsilon
-) -> Inexact[Array, "*batch C"]:
-    """`normalize` where `mean` and `var` are in the units of `frame`, `epsilon` in those of `x`."""
-    dtype = var.dtype
-    precision = lax.rsqrt(var + jnp.asarray(epsilon, dtype) * frame.factor * frame.factor)
-    gain = scale.astype(dtype) * precision
-    return _affine_map(x, frame, mean, gain, bias.astype(dtype)).astype(x.dtype)
+def apply_moments(
+    values: Values, measured: Measured, scale: Array, bias: Array, epsilon
+) -> Float[Array, "*batch C"]:
+    """Normalises in the units of `measured`; `epsilon` is in those of the data."""
+    frame, mean, var, _ = measured
+    epsilon = jnp.asarray(epsilon, var.dtype) * frame.factor * frame.factor
+    gain = scale.astype(var.dtype) * lax.rsqrt(var + epsilon)
+    return _affine_map(values, frame, mean, gain, bias.astype(var.dtype))
 
 
 @jax.custom_jvp
-def _affine_map(x: Array, frame: Frame, mean: Array, gain: Array, bias: Array) -> Array:
-    # Subtracted before it is multiplied, and in two steps: shift + mean is the mean unrounded.
-    centred = enter(frame, x) - per_feature(mean, x)
-    return centred * per_feature(gain, x) + per_feature(bias, x)
+def _affine_map(values: Values, frame: Frame, mean: Array, gain: Array, bias: Array) -> Array:
+    # Subtracted in two steps: shift + mean, rounded to one number, would lose digits that count.
+    centred = frame.enter(values.stored) - per_feature(mean, values.stored)
+    return centred * per_feature(gain, centred) + per_feature(bias, centred)
 
 
 @_affine_map.defjvp
 def _affine_map_jvp(primals, tangents):
-    x, frame, mean, gain, _ = primals
-    dx, _, dmean, dgain, dbias = tangents
+    values, frame, mean, gain, _ = primals
+    dvalues, dframe, dmean, dgain, dbias = tangents
 
-    # Rematerialised for the same reason as in `_moments`: only x waits for the backward pass.
+    # Rematerialised: what waits for the backward pass is x itself, not x - mean beside it.
     @partial(jax.checkpoint, prevent_cse=False)
-    def tangent(dx, dmean, dgain, dbias, x, frame, mean, gain):
+    def tangent(dx, dmean, dgain, dbias, wide, frame, mean, gain):
         # In two steps: the product of factor and gain can underflow where dy does not.
-        du = dx.astype(gain.dtype) * per_feature(frame.factor, dx) * per_feature(gain, dx)
+        du = dx * per_feature(frame.factor, dx) * per_feature(gain, dx)
 
         def line(coefficients, x):
             slope, intercept = coefficients
-            return (enter(frame, x) - per_feature(mean, x)) * slope + intercept
+            return (frame.enter(x) - per_feature(mean, x)) * slope + intercept
 
-        return du + spread_batch(line, (dgain, dbias - gain * dmean), x)
+        return du + spread_batch(line, (dgain, dbias - gain * dmean), wide)
 
-    return _affine_map(*primals), tangent(dx, dmean, dgain, dbias, x, frame, mean, gain)
+    tangents = (dvalues.wide, dmean + dframe.shift, dgain, dbias)
+    return _affine_map(*primals), tangent(*tangents, values.wide, frame, mean, gain)

@@ -137,7 +137,10 @@ def _begin(found: Any) -> Any:
 
     def one(moments: Moments) -> Moments:
         sound = jnp.isfinite(moments.mean) & jnp.isfinite(moments.var)
-        return Moments(*(jnp.where(sound, leaf, 0).astype(jnp.float64) for leaf in moments))
+        mean, var, size, remainder = (
+            jnp.where(sound, leaf, 0).astype(jnp.float64) for leaf in jax.tree.leaves(moments)
+        )
+        return Moments(mean + remainder, var, size)
 
     return jax.tree.map(one, found, is_leaf=_is_moments)
 
@@ -145,7 +148,7 @@ def _begin(found: Any) -> Any:
 @jax.jit
 def _pool(total: Any, found: Any) -> Any:
     def one(a: Moments, b: Moments) -> Moments:
-        return pool_moments(Moments(*(jnp.stack(pair) for pair in zip(a, b))))
+        return pool_moments(jax.tree.map(lambda *pair: jnp.stack(pair), a, b))
 
     return jax.tree.map(one, total, _begin(found), is_leaf=_is_moments)
 

@@ -12,6 +12,9 @@ from jbn._layer_moments import call_arguments, is_batch_norm, layer_moments, not
 from jbn._recalibrate import Drift, population, replace_stats
 from jbn._types import Moments, RunningStats
 
+# Kept beside a layer's mean and var while it runs: the leaves of its `Moments`.
+_SEEN = ("seen_mean", "seen_var", "seen_size", "seen_remainder")
+
 
 def recalibrate(
     model: nnx.Module,
@@ -50,9 +53,8 @@ def recalibrate(
     """
     listener = nnx.clone(model)
     for layer in _layers(listener).values():
-        layer.seen_mean, layer.seen_var, layer.seen_size = (
-            nnx.BatchStat(leaf) for leaf in nothing_seen(layer.mean.shape)
-        )
+        for name, leaf in zip(_SEEN, jax.tree.leaves(nothing_seen(layer.mean.shape))):
+            setattr(layer, name, nnx.BatchStat(leaf))
         layer.__class__ = _listening(type(layer))
     graphdef, state = nnx.split(listener)
 
@@ -61,7 +63,7 @@ def recalibrate(
         copy = nnx.merge(graphdef, state)
         call(copy, batch)
         return {
-            path: Moments(layer.seen_mean[...], layer.seen_var[...], layer.seen_size[...])
+            path: Moments(*(getattr(layer, name)[...] for name in _SEEN))
             for path, layer in _layers(copy).items()
         }
 
@@ -96,9 +98,10 @@ def _listening(kind: type) -> type:
         given = call_arguments(self, args, kwargs)
         frozen = given.get("use_running_average")
         if not (self.use_running_average if frozen is None else frozen):
-            seen = Moments(self.seen_mean[...], self.seen_var[...], self.seen_size[...])
+            seen = Moments(*(getattr(self, name)[...] for name in _SEEN))
             seen = layer_moments(given["x"], self.axis, given.get("mask"), seen)
-            self.seen_mean[...], self.seen_var[...], self.seen_size[...] = seen
+            for name, leaf in zip(_SEEN, jax.tree.leaves(seen)):
+                getattr(self, name)[...] = leaf
         return kind.__call__(self, *args, **kwargs)  # type: ignore[attr-defined]
 
     __call__.__signature__ = inspect.signature(kind.__call__)

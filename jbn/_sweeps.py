@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array
 
 from jbn._arrays import batch_axes, per_feature
+from jbn._sharding import may_be_sharded
 
 # Measured on two-core x86 machines: below, one block is all dispatch; the accumulators of a
 # block of BLOCK elements stay in the first-level cache.
@@ -22,10 +23,13 @@ SMALL = 2**15
 BLOCK = 2**12
 
 
-def block_rows(shape: tuple[int, ...]) -> int | None:
-    """Rows per block for a batch of `shape`; None where blocks do not pay, or nobody knows yet."""
-    rows, features = math.prod(shape[:-1]), shape[-1]
-    if not isinstance(rows, int) or rows * features < SMALL:
+def block_rows(x: Array) -> int | None:
+    """Rows per block for a batch; None where blocks do not pay, or its size is symbolic.
+
+    Nor where the batch may be sharded: each device would gather all of it for the scan.
+    """
+    rows, features = math.prod(x.shape[:-1]), x.shape[-1]
+    if not isinstance(rows, int) or rows * features < SMALL or may_be_sharded(x):
         return None
     target = max(1, BLOCK // features)
     divisors = (size for size in range(min(2 * target, rows // 4), 0, -1) if rows % size == 0)
@@ -52,7 +56,7 @@ def sum_batch(terms: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[
     def plain(*arrays):
         return tuple(jnp.sum(term, axis=batch_axes(term)) for term in terms(*arrays))
 
-    rows = block_rows(arrays[0].shape)
+    rows = block_rows(arrays[0])
     if rows is None:
         return plain(*arrays)
 
@@ -80,7 +84,7 @@ def spread_batch(
     def plain(coefficients, *arrays):
         return function(tuple(per_feature(c, arrays[0]) for c in coefficients), *arrays)
 
-    rows = block_rows(arrays[0].shape)
+    rows = block_rows(arrays[0])
     if rows is None:
         return plain(coefficients, *arrays)
 

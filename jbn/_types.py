@@ -4,24 +4,79 @@
 """
 
 from collections.abc import Hashable
-from typing import NamedTuple, Protocol, runtime_checkable
+from numbers import Number
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Array, Bool, Float, Inexact
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Inexact
+
+if TYPE_CHECKING:
+    from jbn._batch import Batch
 
 AxisName = Hashable | tuple[Hashable, ...]
 
 
-class Moments(NamedTuple):
+class Moments(tuple):
     """Mean, biased variance and sample size of the examples of one batch, per feature.
 
-    `size` counts the examples behind each mean, after masks and over all devices, so that the
-    moments of parts can be pooled into the moments of the whole (`pool_moments`). `var` is
-    divided by `size`, not `size - 1`; see `bessel_correction`.
+    A named tuple of these three. As a pytree it has a fourth leaf, `remainder`: the part of the
+    mean that rounding to the type of `mean` took away, so that `mean + remainder` is the mean to
+    twice that type's digits. With it the moments of parts pool exactly also where the mean is
+    millions of standard deviations (`pool_moments`). By default it is zero.
+
+    Attributes:
+      mean: of the examples.
+      var: divided by `size`, not `size - 1`; see `bessel_correction`.
+      size: the count of examples behind each mean, after masks and over all devices.
+      remainder: the rest of the mean, below half a unit in its last place.
     """
 
-    mean: Inexact[Array, "*stack C"]
-    var: Float[Array, "*stack C"]
-    size: Float[Array, "*stack C"]
+    _fields = ("mean", "var", "size")
+    mean: Inexact[Array, "*stack C"] = property(itemgetter(0))  # type: ignore[assignment]
+    var: Float[Array, "*stack C"] = property(itemgetter(1))  # type: ignore[assignment]
+    size: Float[Array, "*stack C"] = property(itemgetter(2))  # type: ignore[assignment]
+    remainder: Inexact[Array, "*stack C"]
+
+    def __new__(cls, mean, var, size, remainder=None):
+        self = super().__new__(cls, (mean, var, size))
+        self.remainder = _zeros_like(mean) if remainder is None else remainder
+        return self
+
+    def __getnewargs__(self):
+        return (*self, self.remainder)
+
+    def __repr__(self) -> str:
+        fields = self._asdict() | {"remainder": self.remainder}
+        return f"Moments({', '.join(f'{name}={value}' for name, value in fields.items())})"
+
+    def _asdict(self) -> dict:
+        return dict(zip(self._fields, self))
+
+    def _replace(self, **fields) -> "Moments":
+        return Moments(**(self._asdict() | {"remainder": self.remainder} | fields))
+
+
+def _zeros_like(mean: Any) -> Any:
+    """Zeros for an array or a number; for a placeholder such as a `PartitionSpec`, itself."""
+    if isinstance(mean, Number):
+        return 0.0
+    return jnp.zeros_like(mean) if isinstance(mean, jax.Array | np.ndarray) else mean
+
+
+jax.tree_util.register_pytree_with_keys(
+    Moments,
+    lambda moments: (
+        [
+            (jax.tree_util.GetAttrKey(name), getattr(moments, name))
+            for name in (*Moments._fields, "remainder")
+        ],
+        None,
+    ),
+    lambda _, leaves: Moments(*leaves),
+)
 
 
 class RunningStats(NamedTuple):
@@ -45,24 +100,17 @@ class Affine(NamedTuple):
 class Variant(Protocol):
     """One algorithm of batch normalization: a frozen, hashable, printable value.
 
-    It normalises a checked batch, features last and float32 at least, and says what it saw. The
-    running average, both Flax layers and every tool are written against this call alone. A variant
-    may read the running statistics, it never updates them.
+    It normalises a checked batch, and returns the moments that the running statistics move
+    towards. The running average, both Flax layers and every tool are written against this call
+    alone. A variant may read the running statistics, it never updates them.
     """
 
     def __call__(
-        self,
-        x: Inexact[Array, "*batch C"],
-        affine: Affine,
-        stats: RunningStats,
-        *,
-        epsilon: Float[Array, ""],
-        mask: Bool[Array, "*batch #C"] | None,
-        axis_name: AxisName | None,
+        self, batch: "Batch", affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
     ) -> tuple[Inexact[Array, "*batch C"], Moments]:
-        """Returns `y`, of the type of `x`, and the moments of the whole batch.
+        """Returns `y`, shaped as `batch.x` and float32 at least, and the whole batch's moments.
 
-        `axis_name` says which devices hold the rest of it, for `sync_moments` as it comes.
+        `batch.measure()` and `batch.normalize(...)` take mask and devices into account.
         """
         ...
 

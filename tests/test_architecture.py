@@ -21,7 +21,10 @@ FLOORS = {
     "jbn._sweeps": 0,
     "jbn._frame": 0,
     "jbn._layout": 0,
+    "jbn._sharding": 0,
+    "jbn._measure": 1,
     "jbn._moments": 1,
+    "jbn._batch": 1,
     "jbn._normalize": 1,
     "jbn._running": 1,
     "jbn._variants": 2,
@@ -46,7 +49,7 @@ FLOORS = {
     "examples": 7,
 }
 # rich is used where it is installed, and nothing needs it.
-THIRD_PARTY = {0: {"jax", "jaxtyping"}, 3: {"rich"}, 4: {"numpy"}, 5: {"flax"}}
+THIRD_PARTY = {0: {"jax", "jaxtyping", "numpy"}, 3: {"rich"}, 5: {"flax"}}
 
 
 def floor(module: str) -> int | None:

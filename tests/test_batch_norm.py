@@ -305,8 +305,7 @@ def test_one_array_waits_for_the_backward_pass(key, shape, masked):
     mask = (jnp.arange(shape[0]) > 5)[:, None] if masked else None
 
     def function(x, affine):
-        stats, options = jbn.init(shape[-1])[1], {"epsilon": 1e-5, "axis_name": None}
-        return jbn.Standard()(x, affine, stats, mask=mask, **options)[0]
+        return jbn.batch_norm(x, affine, jbn.init(shape[-1])[1], mask=mask)[0]
 
     # The mask's zeros are listed too, but a broadcast constant takes no memory.
     kept = [a for a, how in saved_residuals(function, x, affine) if "broadcast_in_dim" not in how]

@@ -6,9 +6,9 @@ import jax
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._moments import frame_batch, leave
-from jbn._normalize import frame_normalize
-from jbn._types import Affine, AxisName, Moments, RunningStats
+from jbn._batch import Batch
+from jbn._measure import Measured
+from jbn._types import Affine, Moments, RunningStats
 
 
 @jax.tree_util.register_static
@@ -32,17 +32,13 @@ class Detached:
     var: bool = True
 
     def __call__(
-        self,
-        x: Float[Array, "*batch C"],
-        affine: Affine,
-        stats: RunningStats,
-        *,
-        epsilon: Float[Array, ""],
-        mask: Array | None,
-        axis_name: AxisName | None,
+        self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
     ) -> tuple[Float[Array, "*batch C"], Moments]:
-        x, frame, moments = frame_batch(x, mask, axis_name)
-        mean = lax.stop_gradient(moments.mean) if self.mean else moments.mean
-        var = lax.stop_gradient(moments.var) if self.var else moments.var
-        y = frame_normalize(frame, x, mean, var, *affine, epsilon)
-        return y, leave(frame, moments)
+        measured = batch.measure(epsilon)
+        frame, mean, var, size = measured
+        if self.mean:
+            frame, mean = lax.stop_gradient((frame, mean))
+        if self.var:
+            var = lax.stop_gradient(var)
+        detached = Measured(frame, mean, var, size)
+        return batch.normalize(detached, affine, epsilon), measured.moments()

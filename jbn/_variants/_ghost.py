@@ -1,13 +1,15 @@
 """Ghost batch normalization: a large batch normalised in small groups."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 from jaxtyping import Array, Float
 
+from jbn._batch import Batch
 from jbn._moments import pool_moments, sync_moments
-from jbn._types import Affine, AxisName, Moments, RunningStats, Variant
+from jbn._sharding import reshape_like
+from jbn._types import Affine, Moments, RunningStats, Variant
 from jbn._variants._standard import Standard
 
 
@@ -41,35 +43,21 @@ class Ghost:
             raise ValueError(f"group_size must be an int of at least 2, got {self.group_size!r}.")
 
     def __call__(
-        self,
-        x: Float[Array, "*batch C"],
-        affine: Affine,
-        stats: RunningStats,
-        *,
-        epsilon: Float[Array, ""],
-        mask: Array | None,
-        axis_name: AxisName | None,
+        self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
     ) -> tuple[Float[Array, "*batch C"], Moments]:
-        if x.ndim < 2 or x.shape[0] % self.group_size:
+        x = batch.x
+        examples = x.shape[0]
+        if x.ndim < 2 or examples % self.group_size:
             raise ValueError(
-                f"{self} needs a batch it divides, got x.shape[0]={x.shape[0]}. Drop the ragged "
-                f"last batch, or pick a divisor of {x.shape[0]}."
+                f"{self} needs a batch it divides, got x.shape[0]={examples}. Drop the ragged "
+                f"last batch, or pick a divisor of {examples}."
             )
-
-        def grouped(array):
-            return array.reshape(-1, self.group_size, *array.shape[1:])
-
-        def normalize_group(x, mask):
-            return self.base(x, affine, stats, epsilon=epsilon, mask=mask, axis_name=None)
-
-        groups = None if mask is None else grouped(_as_long_as(mask, x))
-        in_axes = (0, None if mask is None else 0)
-        y, parts = jax.vmap(normalize_group, in_axes)(grouped(x), groups)
+        groups = batch.groups(self.group_size)
+        rows = replace(groups, values=0, mask=0, guess=None)
+        y, parts = jax.vmap(
+            lambda group: self.base(group, affine, stats, epsilon=epsilon), in_axes=(rows,)
+        )(groups)
         moments = pool_moments(parts)
-        if axis_name is not None:
-            moments = sync_moments(moments, axis_name)
-        return y.reshape(x.shape), moments
-
-
-def _as_long_as(mask: Array, x: Array) -> Array:
-    return jax.numpy.broadcast_to(mask, (x.shape[0], *mask.shape[1:]))
+        if batch.axis_name is not None:
+            moments = sync_moments(moments, batch.axis_name)
+        return reshape_like(y, x), moments

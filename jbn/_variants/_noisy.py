@@ -6,7 +6,8 @@ from functools import partial
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jbn._types import Affine, AxisName, Moments, RunningStats, Variant
+from jbn._batch import Batch
+from jbn._types import Affine, Moments, RunningStats, Variant
 from jbn._variants._standard import Standard
 
 
@@ -43,16 +44,9 @@ class Noisy:
     base: Variant = Standard()
 
     def __call__(
-        self,
-        x: Float[Array, "*batch C"],
-        affine: Affine,
-        stats: RunningStats,
-        *,
-        epsilon: Float[Array, ""],
-        mask: Array | None,
-        axis_name: AxisName | None,
+        self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
     ) -> tuple[Float[Array, "*batch C"], Moments]:
-        y, moments = self.base(x, affine, stats, epsilon=epsilon, mask=mask, axis_name=axis_name)
+        y, moments = self.base(batch, affine, stats, epsilon=epsilon)
         feature_mean, feature_scale, mean, scale = jax.random.split(self.key, 4)
         one = (1,) * (y.ndim - 1) + y.shape[-1:]
         draw = partial(jax.random.uniform, dtype=y.dtype)

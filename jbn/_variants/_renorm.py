@@ -10,9 +10,8 @@ from jax import lax
 from jaxtyping import Array, Float, Scalar
 
 from jbn._arrays import check_number
-from jbn._moments import frame_batch, leave
-from jbn._normalize import frame_normalize
-from jbn._types import Affine, AxisName, Moments, RunningStats
+from jbn._batch import Batch
+from jbn._types import Affine, Moments, RunningStats
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["r_max", "d_max"], meta_fields=[])
@@ -50,24 +49,17 @@ class Renorm:
                 check_number(name, value, low=low, high=float("inf"))
 
     def __call__(
-        self,
-        x: Float[Array, "*batch C"],
-        affine: Affine,
-        stats: RunningStats,
-        *,
-        epsilon: Float[Array, ""],
-        mask: Array | None,
-        axis_name: AxisName | None,
+        self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
     ) -> tuple[Float[Array, "*batch C"], Moments]:
-        x, frame, moments = frame_batch(x, mask, axis_name)
-        batch = leave(frame, moments)
-        r_max, d_max = (jnp.asarray(bound, x.dtype) for bound in (self.r_max, self.d_max))
-        deviation = jnp.sqrt(jnp.maximum(stats.var.astype(x.dtype), 0) + epsilon)
-        r = jnp.clip(jnp.sqrt(batch.var + epsilon) / deviation, 1 / r_max, r_max)
-        d = jnp.clip((batch.mean - stats.mean.astype(x.dtype)) / deviation, -d_max, d_max)
+        measured = batch.measure(epsilon)
+        moments = measured.moments()
+        dtype = moments.var.dtype
+        scale, bias, mean, var = (v.astype(dtype) for v in (*affine, *stats))
+        r_max, d_max, eps = (jnp.asarray(v, dtype) for v in (self.r_max, self.d_max, epsilon))
+        deviation = jnp.sqrt(jnp.maximum(var, 0) + eps)
+        r = jnp.clip(jnp.sqrt(moments.var + eps) / deviation, 1 / r_max, r_max)
+        offset = (moments.mean - mean) + moments.remainder
+        d = jnp.clip(offset / deviation, -d_max, d_max)
         r, d = lax.stop_gradient((r, d))
-        scale, bias = (v.astype(x.dtype) for v in affine)
-        y = frame_normalize(
-            frame, x, moments.mean, moments.var, scale * r, bias + scale * d, epsilon
-        )
-        return y, batch
+        corrected = Affine(scale * r, bias + scale * d)
+        return batch.normalize(measured, corrected, epsilon), moments

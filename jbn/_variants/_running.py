@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._moments import frame_batch, leave
-from jbn._normalize import normalize
-from jbn._types import Affine, AxisName, Moments, RunningStats
+from jbn._batch import Batch
+from jbn._types import Affine, Moments, RunningStats
 
 
 @jax.tree_util.register_static
@@ -26,15 +26,9 @@ class Running:
     """
 
     def __call__(
-        self,
-        x: Float[Array, "*batch C"],
-        affine: Affine,
-        stats: RunningStats,
-        *,
-        epsilon: Float[Array, ""],
-        mask: Array | None,
-        axis_name: AxisName | None,
+        self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
     ) -> tuple[Float[Array, "*batch C"], Moments]:
-        x, frame, moments = frame_batch(x, mask, axis_name)
-        y = normalize(x, *lax.stop_gradient(stats), *affine, epsilon=epsilon)
-        return y, leave(frame, moments)
+        mean, var = lax.stop_gradient(stats)
+        moments = batch.measure(epsilon).moments()
+        running = Moments(mean.astype(moments.mean.dtype), jnp.maximum(var, 0), moments.size)
+        return batch.normalize(running, affine, epsilon), moments

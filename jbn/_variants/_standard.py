@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import jax
 from jaxtyping import Array, Float
 
-from jbn._moments import frame_batch, leave
-from jbn._normalize import frame_normalize
-from jbn._types import Affine, AxisName, Moments, RunningStats
+from jbn._batch import Batch
+from jbn._types import Affine, Moments, RunningStats
 
 
 @jax.tree_util.register_static
@@ -24,15 +23,7 @@ class Standard:
     """
 
     def __call__(
-        self,
-        x: Float[Array, "*batch C"],
-        affine: Affine,
-        stats: RunningStats,
-        *,
-        epsilon: Float[Array, ""],
-        mask: Array | None,
-        axis_name: AxisName | None,
+        self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
     ) -> tuple[Float[Array, "*batch C"], Moments]:
-        x, frame, moments = frame_batch(x, mask, axis_name)
-        y = frame_normalize(frame, x, moments.mean, moments.var, *affine, epsilon)
-        return y, leave(frame, moments)
+        measured = batch.measure(epsilon)
+        return batch.normalize(measured, affine, epsilon), measured.moments()

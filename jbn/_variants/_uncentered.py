@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._moments import frame_batch, leave
-from jbn._normalize import frame_normalize
-from jbn._types import Affine, AxisName, Moments, RunningStats
+from jbn._batch import Batch
+from jbn._frame import Frame, range_factor
+from jbn._measure import Measured
+from jbn._types import Affine, Moments, RunningStats
 
 
 @jax.tree_util.register_static
@@ -25,17 +27,14 @@ class Uncentered:
     """
 
     def __call__(
-        self,
-        x: Float[Array, "*batch C"],
-        affine: Affine,
-        stats: RunningStats,
-        *,
-        epsilon: Float[Array, ""],
-        mask: Array | None,
-        axis_name: AxisName | None,
+        self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
     ) -> tuple[Float[Array, "*batch C"], Moments]:
-        x, frame, moments = frame_batch(x, mask, axis_name)
-        origin = frame.shift + moments.mean
-        second = moments._replace(mean=-frame.shift, var=moments.var + jnp.square(origin))
-        y = frame_normalize(frame, x, second.mean, second.var, *affine, epsilon)
-        return y, leave(frame, second)
+        measured = batch.measure(epsilon)
+        # In units where the square of the mean is in range too, wherever the mean is.
+        origin = lax.stop_gradient(measured.frame.shift + measured.mean)
+        measured = measured.scaled(range_factor(measured.frame.factor, jnp.abs(origin)))
+        frame, mean, var, size = measured
+        second = var + jnp.square(frame.shift + mean)
+        zero = jnp.zeros_like(mean)
+        measured = Measured(Frame(frame.factor, zero), zero, second, size)
+        return batch.normalize(measured, affine, epsilon), measured.moments()
