@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import reference
+import variant_reference
 from families import FAMILIES, LARGEST, draw, statistics
 
 import jbn
@@ -29,19 +30,19 @@ BOUND = {
 TINY = np.finfo(np.float32).tiny
 
 
-def function(x, affine, stats, mask, epsilon, variant=jbn.Standard()):
+def function(x, affine, stats, variant, mask, epsilon):
     return jbn.batch_norm(
         x, affine, stats, variant=variant, mask=mask, epsilon=epsilon, momentum=0.0
     )
 
 
 @partial(jax.jit, static_argnames=("front", "order"))
-def everything(front, order, x, affine, stats, ct, direction, mask, epsilon):
+def everything(front, order, x, affine, stats, variant, ct, direction, mask, epsilon):
     """Values, new statistics, gradients, and directional derivatives of the gradient of x."""
 
     def pullback(x, affine):
         def loss(x, affine):
-            y, new = front(x, affine, stats, mask, epsilon)
+            y, new = front(x, affine, stats, variant, mask, epsilon)
             return jnp.sum(y.astype(ct.dtype) * ct), (y, new)
 
         return jax.grad(loss, (0, 1), has_aux=True)(x, affine)
@@ -62,11 +63,20 @@ def everything(front, order, x, affine, stats, ct, direction, mask, epsilon):
     return found
 
 
-def errors(x, stats="cold", mask=None, *, front=function, epsilon=1e-5, order=3):
+def errors(
+    x,
+    stats="cold",
+    mask=None,
+    *,
+    variant=jbn.Standard(),
+    front=function,
+    epsilon=1e-5,
+    order=3,
+) -> dict[str, float]:
     """The error of each quantity in units of its bound's scale.
 
     `x` may be half precision; `stats` is a name of `families.STATISTICS`. Where `mask` excludes,
-    `x` is NaN to the function.
+    `x` is NaN to the function. Derivatives above the first are `Standard`'s.
     """
     rng = np.random.default_rng(len(x))
     wide = np.asarray(x).astype(np.float32)
@@ -76,15 +86,18 @@ def errors(x, stats="cold", mask=None, *, front=function, epsilon=1e-5, order=3)
     scale, bias = rng.normal(1, 1, (2, x.shape[-1])).astype(np.float32)
     # Of the type of y, in which any cotangent arrives.
     ct = np.where(where, rng.standard_normal(x.shape), 0).astype(x.dtype).astype(np.float32)
-    ref = reference.batch_norm(wide, scale, bias, ct, mask=mask, epsilon=epsilon)
-    deviation = ref.bounds["mean"] - np.abs(ref.mean)
+    plain = reference.batch_norm(wide, scale, bias, ct, mask=mask, epsilon=epsilon)
+    old = statistics(stats, plain.mean, plain.var)
+    ref = variant_reference.batch_norm(
+        variant, wide, (scale, bias), old, ct, epsilon=epsilon, mask=mask
+    )
+    deviation = np.sqrt(plain.bounds["var"])
     direction = np.where(where, rng.standard_normal(x.shape) * deviation, 0)
     direction = np.clip(direction, -LARGEST, LARGEST).astype(x.dtype)
-    old = statistics(stats, ref.mean, ref.var)
 
     hidden = jnp.asarray(np.where(where, x, x.dtype.type(np.nan)))
     affine, running = jbn.Affine(*map(jnp.asarray, (scale, bias))), jbn.RunningStats(*old)
-    found = everything(front, order, hidden, affine, running, ct, direction, mask, epsilon)
+    found = everything(front, order, hidden, affine, running, variant, ct, direction, mask, epsilon)
     found = {name: np.asarray(value).astype(np.longdouble) for name, value in found.items()}
 
     # A variance that float32 cannot hold is no evidence: its feature keeps its statistics.
@@ -98,6 +111,7 @@ def errors(x, stats="cold", mask=None, *, front=function, epsilon=1e-5, order=3)
         "var": np.where(held, ref.bounds["var"], TINY),
     }
     if order > 1:
+        assert variant == jbn.Standard()
         derivatives = reference.directional(
             wide, scale, ct, direction, epsilon=epsilon, mask=mask, order=order - 1
         )
