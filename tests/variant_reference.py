@@ -7,7 +7,17 @@ from reference import Reference
 import jbn
 
 
-def batch_norm(variant, x, affine, stats, cotangent, *, epsilon=1e-5, mask=None) -> Reference:
+def batch_norm(
+    variant,
+    x,
+    affine,
+    stats,
+    cotangent,
+    *,
+    epsilon=1e-5,
+    mask=None,
+    epsilon_dtype=np.float32,
+) -> Reference:
     """As `reference.batch_norm`, by `variant`; its bounds of y and dx have the shape of x.
 
     Gradients are those of sum(cotangent * y). Arrays are features last; `mask` is of the shape of
@@ -18,7 +28,7 @@ def batch_norm(variant, x, affine, stats, cotangent, *, epsilon=1e-5, mask=None)
     mask = np.ones(x.shape, bool) if mask is None else np.asarray(mask)
     mask = np.broadcast_to(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x.shape)
     x = np.where(mask | np.isfinite(x), x, 0)
-    epsilon = np.longdouble(np.float32(epsilon))
+    epsilon = np.longdouble(epsilon_dtype(epsilon))
     cotangent = np.where(mask, cotangent, 0)
     return _normalize(variant, x, scale, bias, mean, var, cotangent, epsilon, mask)
 
