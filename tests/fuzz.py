@@ -72,9 +72,9 @@ class Program(NamedTuple):
 def is_sound(program: Program) -> bool:
     """Whether a program means something.
 
-    Groups must divide the batch, and a device's part of it; half precision does not hold what
-    `Running` makes of statistics far off; a tangent goes through noise as no symmetric map; moments
-    know no variant; layers are of the type of their parameters, so float64 is the function's.
+    Groups must divide the batch, and a device's part of it; a tangent goes through noise as no
+    symmetric map; moments know no variant; layers are of the type of their parameters, so float64
+    is the function's.
     """
     spread = program.transformation.startswith("devices")
     part = program.shape[0] / DEVICES if spread else program.shape[0]
@@ -83,7 +83,6 @@ def is_sound(program: Program) -> bool:
     return not (
         ("Ghost" in program.variant and part % 8)
         or part % 1
-        or ("Running" in program.variant and program.dtype in ("float16", "bfloat16"))
         or (noisy and program.transformation in ("jvp", "devices by hand"))
         or moments != (program.variant == "-")
         or (moments and program.transformation == "jvp")

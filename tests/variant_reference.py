@@ -33,12 +33,15 @@ def batch_norm(
     return _normalize(variant, x, scale, bias, mean, var, cotangent, epsilon, mask)
 
 
-def _normalize(variant, x, scale, bias, old_mean, old_var, ct, epsilon, mask) -> Reference:
+def _normalize(
+    variant, x, scale, bias, old_mean, old_var, ct, epsilon, mask, groups=1
+) -> Reference:
+    """`batch_norm`; the features are those of as many `groups`, one after the other."""
     rest = (scale, bias, old_mean, old_var)
     if isinstance(variant, jbn.Ghost):
-        return _ghost(variant, x, rest, ct, epsilon, mask)
+        return _ghost(variant, x, rest, ct, epsilon, mask, groups)
     if isinstance(variant, jbn.Noisy):
-        return _noisy(variant, x, rest, ct, epsilon, mask)
+        return _noisy(variant, x, rest, ct, epsilon, mask, groups)
 
     axes = tuple(range(x.ndim - 1))
     size = mask.sum(axes)
@@ -80,39 +83,51 @@ def _normalize(variant, x, scale, bias, old_mean, old_var, ct, epsilon, mask) ->
     return Reference(y, mean, var, size, dx, dscale, dbias, bounds)
 
 
-def _ghost(variant, x, rest, ct, epsilon, mask) -> Reference:
-    """Each group by itself; the moments are those of the whole, which pooling gives."""
-    whole = _normalize(variant.base, x, *rest, ct, epsilon, mask)
-    parts = [
-        _normalize(variant.base, x[rows], *rest, ct[rows], epsilon, mask[rows])
-        for rows in np.arange(len(x)).reshape(-1, variant.group_size)
-    ]
-    bounds = {
-        **whole.bounds,
-        **{name: np.concatenate([part.bounds[name] for part in parts]) for name in ("y", "dx")},
-        **{name: sum(part.bounds[name] for part in parts) for name in ("dscale", "dbias")},
-    }
+def _ghost(variant, x, rest, ct, epsilon, mask, outer) -> Reference:
+    """Each group by itself, as features of its own; the moments are the whole's, by pooling."""
+    whole = _normalize(variant.base, x, *rest, ct, epsilon, mask, outer)
+    groups = len(x) // variant.group_size
+
+    def split(a):
+        a = a.reshape(groups, variant.group_size, *a.shape[1:])
+        return np.moveaxis(a, 0, -2).reshape(*a.shape[1:-1], -1)
+
+    def join(a):
+        a = np.moveaxis(a.reshape(*a.shape[:-1], groups, -1), -2, 0)
+        return a.reshape(x.shape)
+
+    repeated = (np.tile(v, groups) for v in rest)
+    arrays = (split(x), *repeated, split(ct), epsilon, split(mask))
+    parts = _normalize(variant.base, *arrays, groups * outer)
+    total = {name: a.reshape(groups, -1).sum(0) for name, a in parts.bounds.items() if a.ndim == 1}
     return whole._replace(
-        y=np.concatenate([part.y for part in parts]),
-        dx=np.concatenate([part.dx for part in parts]),
-        dscale=sum(part.dscale for part in parts),
-        dbias=sum(part.dbias for part in parts),
-        bounds=bounds,
+        y=join(parts.y),
+        dx=join(parts.dx),
+        dscale=parts.dscale.reshape(groups, -1).sum(0),
+        dbias=parts.dbias.reshape(groups, -1).sum(0),
+        bounds={
+            **whole.bounds,
+            "y": join(parts.bounds["y"]),
+            "dx": join(parts.bounds["dx"]),
+            "dscale": total["dscale"],
+            "dbias": total["dbias"],
+        },
     )
 
 
-def _noisy(variant, x, rest, ct, epsilon, mask) -> Reference:
+def _noisy(variant, x, rest, ct, epsilon, mask, groups) -> Reference:
     """The base stretched and shifted by the noise, which is read off inputs that show it."""
-    c = x.shape[-1]
     noise = jbn.Noisy(variant.key, variant.mean, variant.scale, variant.spread, jbn.Running())
+    shape = (*x.shape[:-1], x.shape[-1] // groups)
+    affine, stats = jbn.init(shape[-1])
 
     def reveal(scale, bias):
-        vectors = jbn.Affine(jnp.full(c, scale, "f4"), jnp.full(c, bias, "f4"))
-        y, _ = jbn.batch_norm(jnp.zeros(x.shape), vectors, jbn.init(c)[1], variant=noise)
-        return np.asarray(y).astype(np.longdouble)
+        vectors = jbn.Affine(affine.scale * scale, affine.scale * bias)
+        y, _ = jbn.batch_norm(jnp.zeros(shape), vectors, stats, variant=noise)
+        return np.tile(np.asarray(y).astype(np.longdouble), groups)
 
     shift = reveal(1, 0)
     stretch = reveal(0, 1) - shift
-    base = _normalize(variant.base, x, *rest, ct * stretch, epsilon, mask)
+    base = _normalize(variant.base, x, *rest, ct * stretch, epsilon, mask, groups)
     bounds = base.bounds | {"y": base.bounds["y"] * np.abs(stretch).max() + np.abs(shift).max()}
     return base._replace(y=base.y * stretch + shift, bounds=bounds)
