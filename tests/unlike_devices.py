@@ -7,10 +7,11 @@ with a time limit: `python tests/unlike_devices.py {vma,no-vma}`. It prints what
 import os
 import sys
 
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
-)
-os.environ["JAX_PLATFORMS"] = "cpu"
+if __name__ == "__main__":  # before JAX is imported
+    os.environ["XLA_FLAGS"] = (
+        "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    )
+    os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import numpy as np
