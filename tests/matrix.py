@@ -187,7 +187,10 @@ def main() -> int:
     first, step = map(int, options.part.split("/"))
     cells = (cover() if options.cover else list(product()))[first - 1 :: step]
     count, failures = collections.Counter(), []
-    for cell in cells:
+    for index, cell in enumerate(cells):
+        if index % 200 == 0:
+            print(f"{index} of {len(cells)} cells", file=sys.stderr, flush=True)
+            jax.clear_caches()  # or the programs of the whole product would stay in memory
         try:
             wrong = check(cell)
         except Exception as error:  # an answer too

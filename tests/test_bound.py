@@ -27,6 +27,7 @@ WORST = [
     "one feature with an outlier",
     "heavy tails (10 z)^11",
     "constant 12345.678",
+    "one dead feature",
     "positive near the largest",
     "sorted drift over a large mean",
     "images of N(100, 1), two corner pixels zero",
