@@ -1,5 +1,6 @@
 """Batch norm in numpy's extended precision, written from the formulas, to hold the library to."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,43 @@ def batch_norm(
         "dbias": np.abs(cotangent).sum(axes),
     }
     return Reference(y, mean, var, size, dx, dscale, dbias, bounds)
+
+
+def directional(x, scale, cotangent, direction, *, epsilon=1e-5, mask=None, order=2):
+    """Derivatives along `direction`, from the first to `order`, of the gradient of sum(ct * y).
+
+    Batch norm in the arithmetic of power series in t, of x + t * direction, cut after t^order:
+    nothing is shared with the formulas above, and nothing is approximated.
+    """
+    x, scale, cotangent, direction = (
+        np.asarray(a).astype(np.longdouble) for a in (x, scale, cotangent, direction)
+    )
+    axes = tuple(range(x.ndim - 1))
+    mask = np.ones(x.shape, bool) if mask is None else np.asarray(mask)
+    mask = np.broadcast_to(mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim)), x.shape)
+    size = np.maximum(mask.sum(axes), 1)
+
+    def times(a, b):
+        return [sum(a[j] * b[k - j] for j in range(k + 1)) for k in range(len(a))]
+
+    def mean(a):
+        return [np.where(mask, term, 0).sum(axes) / size for term in a]
+
+    series = [np.where(mask, x, 0), np.where(mask, direction, 0)]
+    series += [np.zeros_like(x)] * (order - 1)
+    centred = [term - m for term, m in zip(series, mean(series))]
+    var = mean(times(centred, centred))
+    var[0] = var[0] + np.longdouble(np.float32(epsilon))
+    precision = [1 / np.sqrt(var[0])]
+    for k in range(1, order + 1):  # p = var^-1/2 solves p' var = -p var' / 2
+        terms = ((j / 2 - k) * var[j] * precision[k - j] for j in range(1, k + 1))
+        precision.append(sum(terms) / (k * var[0]))
+    xhat = times(centred, precision)
+    ct = [np.where(mask, cotangent, 0)] + [np.zeros_like(x)] * order
+    through = times(xhat, mean(times(ct, xhat)))
+    through[0] = through[0] + mean(ct)[0]
+    gradient = times(precision, [c - t for c, t in zip(ct, through)])
+    return [math.factorial(k) * scale * gradient[k] for k in range(1, order + 1)]
 
 
 TOLERANCES = {"y": 5e-6, "mean": 1e-6, "var": 1e-5, "dx": 5e-6, "dscale": 1e-5, "dbias": 1e-6}

@@ -58,6 +58,13 @@ def test_a_batch_is_spread_over_all_devices(run):
     assert abs(parts - whole) < 0.02
 
 
+def test_explicit_axes_need_nothing_of_the_model(run):
+    printed = run("explicit_mesh").printed
+    assert f"Explicit,) axes over {jax.device_count()} devices" in printed
+    (accuracy,) = accuracies(printed)
+    assert accuracy > 0.88
+
+
 def test_one_device_is_enough():
     settings = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     script = [sys.executable, "-W", "error", str(EXAMPLES / "data_parallel.py")]

@@ -1,0 +1,221 @@
+"""Batch norm on every mesh: each cell is the whole batch in extended precision.
+
+As a command it checks every cell there is, prints a summary in Markdown, and fails if a cell does:
+`python tests/matrix.py`. `--part 1/8` checks each eighth cell; `--cover` those that the tests do.
+"""
+
+import argparse
+import collections
+import itertools
+import math
+import os
+import platform
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from importlib.metadata import version
+from typing import NamedTuple
+
+if __name__ == "__main__":  # before JAX is imported
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+import collectives
+import jax
+import numpy as np
+from jax.sharding import NamedSharding
+from matrix_programs import SHAPES, VARIANTS, Program, place, program
+
+TOLERANCE = 1e-6  # of the natural scale of each quantity, as `reference` has them
+
+
+class Cell(NamedTuple):
+    axes: str
+    mesh: tuple[int, ...]
+    sharded: str  # the axes of x that are
+    vectors: str  # parameters and statistics
+    mask: str
+    function: str
+    variant: str
+    call: str
+    size: str
+    rank: int
+    statistics: str
+
+    def __str__(self):
+        return " ".join(str(value) for value in self).replace(", ", "x")
+
+
+DIMENSIONS = {
+    "axes": ("Auto", "Explicit", "Manual"),
+    "mesh": ((4,), (2, 2), (1,)),
+    "sharded": ("batch", "features", "both", "inner"),
+    "vectors": ("replicated", "like features"),
+    "mask": ("none", "example", "element"),
+    "function": ("batch_norm", "linen", "nnx", "batch_moments", "pool_moments", "recalibrate"),
+    "variant": (*VARIANTS, "-"),
+    "call": ("eager", "jit", "eager set_mesh", "jit set_mesh"),
+    "size": ("small", "large"),
+    # Not crossed with the rest in the whole product: each of its cells draws one of each.
+    "rank": (2, 4),
+    "statistics": ("near", "far"),  # far ones need a second look at the batch
+}
+
+
+def exists(cell: Cell) -> bool:
+    """Whether a cell means something of its own.
+
+    - Both the batch and the features are sharded only over two mesh axes.
+    - An inner axis needs four axes of x.
+    - Vectors are sharded like the features only where those are. Within `shard_map` they then
+      must be, or a device would have the vectors of features that it does not hold.
+    - `shard_map` is compiled, and so is what `recalibrate` measures with.
+    - Moments know no variant and no vectors; stacked ones have neither a mask nor an inner axis.
+    - A ghost group never crosses devices, so in `shard_map` its examples lie on one whole.
+    """
+    features = cell.sharded in ("features", "both")
+    manual = cell.axes == "Manual"
+    layer = cell.function in ("batch_norm", "linen", "nnx")
+    stacked = cell.function == "pool_moments"
+    moments = stacked or cell.function == "batch_moments"
+    return not (
+        (cell.sharded == "both" and cell.mesh != (2, 2))
+        or (cell.sharded == "inner" and (cell.rank != 4 or stacked))
+        or (cell.vectors == "like features" and not features)
+        or (cell.vectors == "replicated" and features and (manual or moments))
+        or (cell.call.startswith("eager") and (manual or cell.function == "recalibrate"))
+        or layer == (cell.variant == "-")
+        or (stacked and (cell.mask != "none" or cell.rank != 2))
+        or (cell.variant.startswith("Ghost") and manual and cell.sharded == "inner")
+    )
+
+
+def product() -> Iterator[Cell]:
+    """Every cell that exists, of some rank and some statistics."""
+    crossed = list(DIMENSIONS.values())
+    for values in itertools.product(*crossed[:-2]):
+        rest = [values + drawn for drawn in itertools.product(*crossed[-2:])]
+        if possible := [cell for cell in itertools.starmap(Cell, rest) if exists(cell)]:
+            yield random.Random(str(values)).choice(possible)
+
+
+def cover(seed: int = 0, tries: int = 20) -> list[Cell]:
+    """Few cells with every two values that exist together, on Explicit axes if they exist there.
+
+    Greedy: the best of some random cells about a combination that is still missing.
+    """
+    rng = random.Random(seed)
+
+    def combinations(cell):
+        (first, *rest) = zip(Cell._fields, cell)
+        explicit = [first] if cell.axes == "Explicit" else []
+        pairs = [(*explicit, *pair) for pair in itertools.combinations(rest, 2)]
+        return dict.fromkeys(pairs + [(first, value) for value in rest])
+
+    def complete(fixed):
+        return Cell(**{name: rng.choice(DIMENSIONS[name]) for name in DIMENSIONS} | dict(fixed))
+
+    wanted = dict.fromkeys(c for cell in product() for c in combinations(cell))
+    for combination in [c for c in wanted if (("axes", "Explicit"), *c) in wanted]:
+        del wanted[combination]
+    cells = []
+    while wanted:
+        first = next(iter(wanted))
+        candidates = filter(exists, (complete(first) for _ in itertools.count()))
+        best = max(
+            itertools.islice(candidates, tries),
+            key=lambda cell: len(combinations(cell).keys() & wanted.keys()),
+        )
+        cells.append(best)
+        for found in combinations(best):
+            wanted.pop(found, None)
+    return cells
+
+
+def check(cell: Cell) -> list[str]:
+    """Says what is wrong in a cell: nothing, if all is well."""
+    places = place(cell)
+    under = jax.set_mesh(places.mesh) if "set_mesh" in cell.call else nullcontext()
+    with under:
+        task = program(cell, places)
+        arrays = jax.tree.map(
+            lambda array, spec: jax.device_put(array, NamedSharding(places.mesh, spec)),
+            task.arrays,
+            task.specs,
+        )
+        found, texts = task.run(arrays)
+        # Host devices may wait for each other for ever when programs overlap.
+        found = jax.block_until_ready(found)
+    return [*_values(task, found), *_shardings(cell, task, found), *_traffic(cell, places, texts)]
+
+
+def _values(task: Program, found) -> Iterator[str]:
+    for name, right in task.right.items():
+        error = np.abs(np.asarray(found[name]).astype(np.longdouble) - right)
+        ratio = error / np.maximum(task.units[name], np.finfo(np.float32).tiny)
+        ratio = np.where(task.where if error.ndim > 1 else True, ratio, 0)
+        worst = np.max(np.where(np.isnan(ratio), np.inf, ratio))
+        if worst > TOLERANCE:
+            yield f"{name} is off by {worst:.1e}"
+
+
+def _shardings(cell: Cell, task: Program, found) -> Iterator[str]:
+    if cell.axes == "Auto":
+        return
+    for name, spec in task.out.items():
+        if name == "size":  # the same of every feature, so it may lie anywhere
+            continue
+        array = found[name]
+        if not array.sharding.is_equivalent_to(NamedSharding(place(cell).mesh, spec), array.ndim):
+            yield f"{name} is sharded as {array.sharding.spec}, not as {spec}"
+
+
+def _traffic(cell: Cell, places, texts) -> Iterator[str]:
+    shard = math.prod(SHAPES[cell.size, cell.rank]) // places.mesh.size
+    for text in texts:
+        for carried in collectives.find(text):
+            if carried.elements >= shard:
+                yield f"{carried.kind} of {carried.elements} elements: {carried.line[:200]}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", default="1/1", help="which of how many")
+    parser.add_argument("--cover", action="store_true", help="the cells that the tests check")
+    options = parser.parse_args()
+    first, step = map(int, options.part.split("/"))
+    cells = (cover() if options.cover else list(product()))[first - 1 :: step]
+    count, failures = collections.Counter(), []
+    for index, cell in enumerate(cells):
+        if index % 200 == 0:
+            print(f"{index} of {len(cells)} cells", file=sys.stderr, flush=True)
+            jax.clear_caches()  # or the programs of the whole product would stay in memory
+        try:
+            wrong = check(cell)
+        except Exception as error:  # an answer too
+            wrong = [f"{type(error).__name__}: {error}"[:200]]
+        count[cell.axes, cell.mesh, cell.sharded, not wrong] += 1
+        failures += [(cell, wrong)] if wrong else []
+    print(report(cells, count, failures))
+    return bool(failures)
+
+
+def report(cells, count, failures) -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "flax", "numpy"))
+    lines = [
+        f"{len(cells)} cells, {len(failures)} of them failed: Python {platform.python_version()}, "
+        f"{versions}.",
+        "",
+        "| axes | mesh | x sharded along | cells | failed |",
+        "|---|---|---|---|---|",
+    ]
+    for axes, mesh, sharded in dict.fromkeys(key[:3] for key in count):
+        passed, failed = (count[axes, mesh, sharded, good] for good in (True, False))
+        lines.append(f"| {axes} | {mesh} | {sharded} | {passed + failed} | {failed} |")
+    lines += ["", *(f"- {cell}: {'; '.join(wrong)}" for cell, wrong in failures)]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

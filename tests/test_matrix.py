@@ -1,0 +1,61 @@
+"""Batch norm on every mesh, by a pairwise cover of the cells of `matrix`."""
+
+import itertools
+
+import collectives
+import jax
+import jax.numpy as jnp
+import matrix
+import pytest
+from jax import P
+from jax.sharding import NamedSharding
+
+CELLS = matrix.cover()
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_a_mesh_gives_the_whole_batch_and_moves_no_array_of_its_size(cell):
+    assert not matrix.check(cell)
+
+
+def test_the_cover_holds_all_pairs_and_is_small():
+    def pairs(cells):
+        return {
+            pair
+            for cell in cells
+            for pair in itertools.combinations(zip(matrix.Cell._fields, cell), 2)
+        }
+
+    assert len(CELLS) <= 150
+    assert all(map(matrix.exists, CELLS))
+    assert pairs(CELLS) == pairs(matrix.product())
+    explicit = [cell for cell in CELLS if cell.axes == "Explicit"]
+    everywhere = [cell for cell in matrix.product() if cell.axes == "Explicit"]
+    assert pairs(explicit) == pairs(everywhere)
+    for name in ("variant", "sharded"):
+        assert {getattr(cell, name) for cell in explicit} == set(matrix.DIMENSIONS[name])
+
+
+def test_a_collective_of_a_whole_array_is_seen():
+    mesh = jax.make_mesh((4,), ("data",))
+    x = jax.device_put(jnp.ones((64, 8)), NamedSharding(mesh, P("data")))
+
+    def carried(function):
+        text = jax.jit(function).lower(x).compile().as_text()
+        return [(found.kind, found.elements) for found in collectives.find(text)]
+
+    def by_hand(function, out_specs):
+        return jax.shard_map(function, in_specs=P("data"), out_specs=out_specs)
+
+    with jax.set_mesh(mesh):
+        assert carried(jnp.sin) == []
+        assert carried(lambda x: jnp.sum(x, 0)) == [("all-reduce", 8)]
+        assert carried(lambda x: jax.sharding.reshard(x, P())) == [("all-gather", 512)]
+        (moved,) = carried(lambda x: jax.sharding.reshard(x, P(None, "data")))
+        assert moved == ("all-to-all", 128)
+        gathered = by_hand(lambda x: jax.lax.all_gather(x, "data")[None], P("data"))
+        assert carried(gathered) == [("all-gather", 512)]
+        scattered = by_hand(lambda x: jax.lax.psum_scatter(x, "data", tiled=True), P("data"))
+        assert [elements for _, elements in carried(scattered)] == [128]
+        moved = by_hand(lambda x: jax.lax.ppermute(x, "data", [(0, 1)]), P("data"))
+        assert carried(moved) == [("collective-permute", 128)]
