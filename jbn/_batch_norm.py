@@ -17,7 +17,7 @@ from jbn._arrays import (
 from jbn._batch import MEASURED, Batch
 from jbn._devices import group_axis
 from jbn._running import blend
-from jbn._sharding import like_features, sharded_like
+from jbn._sharding import like_features
 from jbn._types import Affine, AxisName, RunningStats, Variant
 from jbn._variants import Standard
 
@@ -123,4 +123,4 @@ def _batch_norm(x, affine, given, mask, weights, epsilon, variant, axis_name):
         # What waits for the backward pass is x in its own type, not the same widened.
         run = jax.checkpoint(run, prevent_cse=False, policy=_KEEP_MEASURED)
     y, moments = run(x, affine, stats, mask, epsilon, variant)
-    return y, jax.tree.map(sharded_like, blend(stats, moments, *weights), given)
+    return y, blend(given, moments, *weights)

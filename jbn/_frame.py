@@ -15,7 +15,7 @@ from jbn._arrays import per_feature
 
 # How far the shift may be from the mean, in standard deviations: the rounding error of a variance
 # grows by a factor of about 1 + DISTANCE^2.
-DISTANCE = 2.0
+DISTANCE = 1.0
 
 
 class Frame(NamedTuple):

@@ -66,7 +66,7 @@ class Measured(NamedTuple):
 def measure(values: Values, mask: Array | None, guess: Float[Array, "C"], epsilon) -> Measured:
     """The moments of the values that `mask` counts, by sweeps that begin about `guess`.
 
-    Right to rounding for any guess; one within two standard deviations of the mean takes one sweep.
+    Right to rounding for any guess; one within a standard deviation of the mean takes one sweep.
     The frame's factor keeps the powers of variance plus `epsilon` in range.
     """
     size = _sample_size(values.stored, mask, values.wide.dtype)

@@ -1,10 +1,12 @@
 """The running average of batch statistics, which inference reads."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from jbn._arrays import check_number
+from jbn._sharding import sharded_like
 from jbn._types import Moments, RunningStats
 
 
@@ -43,7 +45,7 @@ def update_running(
 
 def blend(stats: RunningStats, moments: Moments, keep, take) -> RunningStats:
     """`update_running` by its two weights."""
-    moments = lax.stop_gradient(moments)
+    moments = jax.tree.map(lambda leaf: sharded_like(leaf, stats.mean), lax.stop_gradient(moments))
     sound = jnp.isfinite(moments.mean) & jnp.isfinite(moments.var)
 
     def move(old, new, evidence):

@@ -17,8 +17,10 @@ def is_explicit(x: Array) -> bool:
 
 
 def may_be_sharded(x: Array) -> bool:
-    """Whether `x` may lie on several devices: not inside `shard_map`, nor where there is one."""
+    """Whether `x` may lie on several devices, which it does not inside `shard_map`."""
     mesh = jax.typeof(x).sharding.mesh
+    if is_explicit(x):
+        return True
     if mesh.empty:
         return jax.device_count() > 1
     return any(

@@ -174,7 +174,7 @@ def layer_program(cell, places: Places) -> Program:
     )
     ref = variant_reference.batch_norm(variant, x, affine, stats, ct, mask=mask)
     names = out
-    if cell.variant == "Noisy" and places.axis_name and places.mesh.size > 1:
+    if cell.variant == "Noisy" and cell.axes == "Manual" and places.mesh.size > 1:
         names = ("mean", "var")  # in shard_map each device draws noise of its own
     right = {name: getattr(ref, name) for name in names}
     run = compiled(cell, places, function, specs, out)

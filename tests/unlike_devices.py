@@ -52,7 +52,7 @@ def parts(rng) -> dict[str, np.ndarray]:
         "its deviation is 1e30": normal * np.where(odd, 1e30, 1),
         "an outlier of 1e5": np.where(outlier, 1e5, normal),
         "an outlier of 1e14": np.where(outlier, 1e14, normal),
-        "an outlier of 1e20": np.where(outlier, 1e20, normal),
+        "an outlier of 3e19": np.where(outlier, 3e19, normal),
         "it is constant": np.where(odd, 12345.678, normal),
         "all but it have mean 1e6": normal + 1e6 * (1 - odd),
         "each has another mean": normal + 10.0 ** np.array([0, 2, 4, 6])[:, None, None],
