@@ -8,9 +8,12 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Inexact
 
+from jbn._pytrees import register_record
+
 AxisName = Hashable | tuple[Hashable, ...]
 
 
+@register_record
 class Moments(NamedTuple):
     """Mean, biased variance and sample size of the examples of one batch, per feature.
 
@@ -24,6 +27,7 @@ class Moments(NamedTuple):
     size: Float[Array, "*stack C"]
 
 
+@register_record
 class RunningStats(NamedTuple):
     """The mean and variance that inference normalises with; carries no gradient.
 
@@ -34,6 +38,7 @@ class RunningStats(NamedTuple):
     var: Float[Array, "C"]
 
 
+@register_record
 class Affine(NamedTuple):
     """The learned scale and bias of each feature (gamma and beta of Ioffe & Szegedy 2015)."""
 

@@ -11,10 +11,12 @@ from flax.nnx.nn import dtypes
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
+from jbn._arrays import as_array
 from jbn._fold_nnx import fold as fold
 from jbn._layer import apply_layer
 from jbn._recalibrate_nnx import recalibrate as recalibrate
-from jbn._types import Affine, AxisName, RunningStats, Variant
+from jbn._types import AxisName, RunningStats, Variant
+from jbn._values import check_num_features
 from jbn._variants import Standard
 
 
@@ -81,6 +83,7 @@ class BatchNorm(nnx.Module):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        num_features = check_num_features(num_features)
         shape = (num_features,)
         is_complex = dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
         self.mean = nnx.BatchStat(jnp.zeros(shape, jnp.complex64 if is_complex else jnp.float32))
@@ -94,7 +97,7 @@ class BatchNorm(nnx.Module):
 
         self.num_features = num_features
         self.use_running_average = use_running_average
-        self.axis = axis if isinstance(axis, int) else tuple(axis)
+        self.axis = tuple(axis) if isinstance(axis, Sequence) else axis
         self.momentum = momentum
         self.epsilon = epsilon
         self.dtype = dtype
@@ -139,16 +142,15 @@ class BatchNorm(nnx.Module):
                 "use_running_average is None in the constructor and in the call. Give it to one: "
                 "False in training, True at inference; or call model.train() or model.eval()."
             )
+        x = as_array(x, "x")
         stats = RunningStats(self.mean[...], self.var[...])
         scale = None if self.scale is None else self.scale[...]
         bias = None if self.bias is None else self.bias[...]
         x, mean, var, scale, bias, dtype = self._promote(x, *stats, scale, bias)
         y, stats = apply_layer(
             x,
-            Affine(
-                jnp.ones_like(stats.var) if scale is None else scale,
-                jnp.zeros_like(stats.var) if bias is None else bias,
-            ),
+            scale,
+            bias,
             RunningStats(mean, var) if use_running_average else stats,
             axis=self.axis,
             dtype=dtype,

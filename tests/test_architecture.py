@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 # third-party packages of its own floor or a lower one. The longest matching name counts.
 FLOORS = {
     "jbn._types": 0,
+    "jbn._pytrees": 0,
     "jbn._arrays": 0,
+    "jbn._values": 0,
     "jbn._devices": 0,
     "jbn._sweeps": 0,
     "jbn._frame": 0,
@@ -46,7 +48,7 @@ FLOORS = {
     "examples": 7,
 }
 # rich is used where it is installed, and nothing needs it.
-THIRD_PARTY = {0: {"jax", "jaxtyping"}, 3: {"rich"}, 4: {"numpy"}, 5: {"flax"}}
+THIRD_PARTY = {0: {"jax", "jaxtyping", "numpy"}, 3: {"rich"}, 5: {"flax"}}
 
 
 def floor(module: str) -> int | None:

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-import jax
 from jaxtyping import Array, Float
 
 from jbn._moments import frame_batch, leave
 from jbn._normalize import frame_normalize
+from jbn._pytrees import register_dataclass
 from jbn._types import Affine, AxisName, Moments, RunningStats
 
 
-@jax.tree_util.register_static
+@register_dataclass()
 @dataclass(frozen=True)
 class Standard:
     r"""Normalises with the mean and the biased variance of the whole batch.
