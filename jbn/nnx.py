@@ -20,6 +20,14 @@ from jbn._values import check_num_features
 from jbn._variants import Standard
 
 
+def _moved_once(stat: nnx.BatchStat) -> nnx.BatchStat:
+    """`stat`, whose reference, if it is one, `jax.checkpoint` leaves alone when it runs again."""
+    value = stat.get_raw_value()
+    if isinstance(value, jax.Ref) and not stat.hijax:  # hijax variables refuse another
+        stat.set_raw_value(jax.new_ref(value[...], kind="no_grad_no_remat"))
+    return stat
+
+
 class BatchNorm(nnx.Module):
     """`flax.nnx.BatchNorm` over the functions of `jbn`: same names, defaults and variables.
 
@@ -86,8 +94,9 @@ class BatchNorm(nnx.Module):
         num_features = check_num_features(num_features)
         shape = (num_features,)
         is_complex = dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
-        self.mean = nnx.BatchStat(jnp.zeros(shape, jnp.complex64 if is_complex else jnp.float32))
-        self.var = nnx.BatchStat(jnp.ones(shape, jnp.float32))
+        mean_dtype = jnp.complex64 if is_complex else jnp.float32
+        self.mean = _moved_once(nnx.BatchStat(jnp.zeros(shape, mean_dtype)))
+        self.var = _moved_once(nnx.BatchStat(jnp.ones(shape, jnp.float32)))
         self.scale = self.bias = nnx.data(None)
         if use_scale:
             scale = scale_init(rngs.params(), shape, param_dtype)
