@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float
 def as_array(value: Any, name: str) -> Array:
     """Returns `value` as an array of JAX, or says why it is none.
 
-    Arrays of NumPy are converted here, once: JAX would read big-endian ones wrongly, and drop the
-    mask of masked ones.
+    Arrays of NumPy are converted here, once: big-endian ones, which JAX does not read, too. Masked
+    ones are refused, because some of JAX's functions drop the mask.
     """
     if isinstance(value, Array):
         return value
