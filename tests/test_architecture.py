@@ -132,6 +132,13 @@ def test_public_things_are_documented(name):
             assert choice, f"{name}({parameter.name}): data is positional, choices keyword-only"
 
 
+def test_slow_tests_exist():
+    for name in (ROOT / "tests" / "slow.txt").read_text().split():
+        path, _, test = name.partition("::")
+        assert (ROOT / path).exists(), name
+        assert f"def {test}" in (ROOT / path).read_text() if test else True, name
+
+
 def test_files_stay_short():
     long = {
         str(path.relative_to(ROOT)): count

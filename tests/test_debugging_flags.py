@@ -141,13 +141,20 @@ VARIANTS = (
 def test_strict_promotion_takes_numbers_of_any_type(variant, epsilon, momentum):
     assert jax.config.jax_numpy_dtype_promotion == "strict"
     options = {"variant": variant, "epsilon": epsilon, "momentum": momentum}
+    for x in (X, HALF):
+        y, stats = jax.eval_shape(lambda x: jbn.batch_norm(x, AFFINE, STATS, **options), x)
+        assert y.dtype == x.dtype
+        assert stats.var.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(("epsilon", "momentum"), NUMBERS.values(), ids=NUMBERS)
+def test_numbers_of_any_type_mean_the_same(epsilon, momentum):
+    options = {"variant": jbn.Renorm(1.5, 0.5)}
+    got = jbn.batch_norm(X, AFFINE, STATS, epsilon=epsilon, momentum=momentum, **options)
+    options |= {"epsilon": float(epsilon), "momentum": float(momentum)}
     y, stats = jbn.batch_norm(X, AFFINE, STATS, **options)
-    plain = {"epsilon": float(epsilon), "momentum": float(momentum)}
-    expected = jbn.batch_norm(X, AFFINE, STATS, **(options | plain))
-    np.testing.assert_allclose(y, expected[0], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(stats.var, expected[1].var, rtol=1e-2)
-    y, _ = jbn.batch_norm(HALF, AFFINE, STATS, **options)
-    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(got[0], y, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got[1].var, stats.var, rtol=1e-2)  # 1 - momentum in half precision
 
 
 def test_strict_promotion_takes_records_of_mixed_types():
