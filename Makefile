@@ -1,19 +1,25 @@
 # Two commands on a fresh machine with Python >= 3.11 and make:
 #   make compare    trains with and without batch norm on real data and writes runs/digits/report.html
 #   make test       lints, type-checks and tests
+# For the work between: make quick lints and runs the tests that are not slow, in a minute or so.
 # Each sets up .venv by itself, once. Another interpreter: make test PYTHON=python3.13
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: compare test check clean
+.PHONY: compare test check quick clean
 
 compare: .venv/.experiments
 	$(BIN)/python -m experiments run configs/digits.py --out runs/digits
 
 test: check
 	$(BIN)/python -m pytest -n auto
+
+quick: .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python -m pytest -n auto -m "not slow" --ignore tests/parity
 
 check: .venv/.dev
 	$(BIN)/ruff check

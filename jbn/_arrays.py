@@ -1,17 +1,72 @@
 """Types, shapes and masks of the arrays that come in, each question answered once."""
 
 import math
-from numbers import Real
+from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jax.core import Tracer
+import numpy as np
 from jaxtyping import Array, Bool, Float
+
+
+def as_array(value: Any, name: str) -> Array:
+    """Returns `value` as an array of JAX, or says why it is none.
+
+    Arrays of NumPy are converted here, once: big-endian ones, which JAX does not read, too. Masked
+    ones are refused, because some of JAX's functions drop the mask.
+    """
+    if isinstance(value, Array):
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array of NumPy, which JAX does not know. Pass {name}.data, and "
+            f"mask=~{name}.mask where a mask is taken: True where an entry counts."
+        )
+    if hasattr(value, "__jax_array__"):  # a variable of NNX, for example
+        return jnp.asarray(value)
+    if not isinstance(value, np.ndarray | np.generic):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        raise TypeError(
+            f"{name} must be an array of JAX or NumPy, got {kind}. Pass jnp.asarray({name})."
+        )
+    try:
+        return jnp.asarray(value.astype(value.dtype.newbyteorder("="), copy=False))
+    except TypeError as error:
+        raise TypeError(
+            f"{name} holds {value.dtype}, a type that JAX does not have. Convert it first, for "
+            f"example {name}.astype(np.float32)."
+        ) from error
+
+
+def native(tree: Any) -> Any:
+    """Returns `tree` with its NumPy arrays as arrays of JAX (`as_array`), all else as it is."""
+    return jax.tree.map(
+        lambda leaf: as_array(leaf, "a batch") if isinstance(leaf, np.ndarray) else leaf, tree
+    )
 
 
 def statistics_dtype(dtype) -> jnp.dtype:
     """The type that statistics of `dtype` data are kept in: at least float32."""
     # Not jnp.promote_types, which refuses bfloat16 with float32 under strict promotion.
-    return jnp.dtype(dtype) if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+    wide = jax.dtypes.canonicalize_dtype(dtype)
+    return wide if jnp.finfo(wide).bits >= 32 else jnp.dtype(jnp.float32)
+
+
+def common_type(one: Any, other: Any) -> jnp.dtype:
+    """The type that holds both, as a Flax layer promotes also where promotion is strict.
+
+    Floats of less than 16 bits, which JAX promotes to nothing, count as float32.
+    """
+    one, other = jnp.dtype(one), jnp.dtype(other)
+    if one == other:
+        return one
+
+    def promotable(dtype):
+        narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 16
+        return jnp.float32 if narrow else dtype
+
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(promotable(one), promotable(other))
 
 
 def batch_axes(x: Array) -> tuple[int, ...]:
@@ -24,58 +79,71 @@ def per_feature(vector: Float[Array, "#C"], x: Array) -> Array:
     return jnp.reshape(vector, (1,) * (x.ndim - 1) + vector.shape)
 
 
-def check_float(x: Array, name: str = "x") -> None:
-    if not hasattr(x, "dtype"):
-        raise TypeError(
-            f"{name} must be an array, got {type(x).__name__}. Pass jnp.asarray({name}) instead."
-        )
+def check_inexact(value: Any, name: str) -> Array:
+    """Returns `value` as an array of floating-point numbers, which may be complex."""
+    x = as_array(value, name)
+    if not jnp.issubdtype(x.dtype, jnp.complexfloating):
+        return check_float(x, name)
+    return x
+
+
+def check_float(value: Any, name: str = "x") -> Array:
+    """Returns `value` as an array of real floating-point numbers, or says why it is none."""
+    x = as_array(value, name)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
             f"{name} must hold real floating-point numbers, got {x.dtype}. "
             f"Convert it first, for example {name}.astype(jnp.float32)."
         )
+    if float(jnp.finfo(x.dtype).min) >= 0:
+        raise TypeError(f"{name} must hold a type with negative numbers, got {x.dtype}.")
+    return x
 
 
-def check_features(x: Array, **named: Array) -> None:
-    """Each array in `named` must have shape (C,), where C is the last axis of `x`."""
-    for name, array in named.items():
-        if array.shape != x.shape[-1:]:
-            raise ValueError(
-                f"{name} must have one number per feature: x of shape {x.shape} has "
-                f"{x.shape[-1]} features (its last axis), {name} has shape {array.shape}."
-            )
+def check_float_dtype(dtype: Any) -> jnp.dtype:
+    """Returns `dtype`, real and floating, as the type that JAX makes of it (without x64, say)."""
+    kind = jax.dtypes.canonicalize_dtype(dtype)
+    if not jnp.issubdtype(kind, jnp.floating):
+        raise TypeError(f"dtype must be real and floating-point, got {kind}.")
+    return kind
 
 
-def check_batch(x: Array, *, shared: bool) -> None:
-    """`x` must hold a batch: two examples at least, unless others hold the rest (`shared`)."""
-    check_float(x)
+def check_features(x: Array, **named: Any) -> None:
+    """Each array of `named`, or of a record there, must have shape (C,): the last axis of `x`."""
+    for name, value in named.items():
+        for path, array in jax.tree_util.tree_leaves_with_path(value):
+            if array.shape != x.shape[-1:]:
+                name += jax.tree_util.keystr(path)
+                raise ValueError(
+                    f"{name} must have one number per feature: x of shape {x.shape} has "
+                    f"{x.shape[-1]} features (its last axis), {name} has shape {array.shape}."
+                )
+
+
+def check_filled(x: Array) -> None:
+    """`x` of shape (*batch, features) must hold an example and a feature."""
+    if x.shape[-1] == 0:
+        raise ValueError(f"x of shape {x.shape} holds no features (its last axis).")
+    if math.prod(x.shape[:-1]) == 0:
+        raise ValueError(f"x of shape {x.shape} holds no examples. Skip empty batches.")
+
+
+def check_batch(value: Any, *, shared: bool) -> Array:
+    """Returns `value` as a batch: two examples at least, unless others hold the rest (`shared`)."""
+    x = check_float(value)
     if x.ndim == 0 or (x.ndim == 1 and not shared):
         raise ValueError(
             f"x must have shape (*batch, features), got {x.shape}. One example alone, of shape "
             "(features,), is part of a batch only with an axis_name."
         )
-    examples = math.prod(x.shape[:-1])
-    if examples == 0:
-        raise ValueError(f"x of shape {x.shape} holds no examples. Skip empty batches.")
-    if examples == 1 and not shared:
+    check_filled(x)
+    if math.prod(x.shape[:-1]) == 1 and not shared:
         raise ValueError(
             f"x of shape {x.shape} holds one example, whose variance is zero: every output would "
             "be the bias. Use a larger batch (drop the ragged last one), normalize(x, *stats, "
             "*affine) with the running statistics, or an axis_name if other devices hold the rest."
         )
-
-
-def check_number(name: str, value, *, low: float, high: float, open_low: bool = False) -> None:
-    """A concrete scalar `value` must lie in [low, high], or in (low, high] if `open_low`."""
-    if isinstance(value, Tracer):
-        return
-    allowed = f"{'(' if open_low else '['}{low:g}, {high:g}]"
-    scalar = isinstance(value, Real) or (hasattr(value, "dtype") and value.shape == ())
-    if not scalar or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number in {allowed}, got {value!r}.")
-    number = float(value)
-    if not (low < number <= high if open_low else low <= number <= high):
-        raise ValueError(f"{name} must lie in {allowed}, got {number:g}.")
+    return x
 
 
 def broadcast_mask(mask: Array | None, x: Array) -> Bool[Array, "..."] | None:
@@ -86,11 +154,11 @@ def broadcast_mask(mask: Array | None, x: Array) -> Bool[Array, "..."] | None:
     """
     if mask is None:
         return None
-    if not hasattr(mask, "dtype") or jnp.issubdtype(mask.dtype, jnp.inexact):
+    mask = as_array(mask, "mask")
+    if not (mask.dtype == bool or jnp.issubdtype(mask.dtype, jnp.integer)):
         raise TypeError(
-            f"mask must be an array of bool (True = counts), got "
-            f"{getattr(mask, 'dtype', type(mask).__name__)}. Weights are not supported: "
-            "compare them with a threshold first."
+            f"mask must be an array of bool (True = counts), got {mask.dtype}. Weights are not "
+            "supported: compare them with a threshold first."
         )
     leading = mask.shape == x.shape[: mask.ndim]
     aligned = mask.ndim == x.ndim and all(m in (1, n) for m, n in zip(mask.shape, x.shape))

@@ -11,7 +11,7 @@ from jbn._arrays import (
     broadcast_mask,
     check_batch,
     check_features,
-    check_number,
+    check_float_dtype,
     statistics_dtype,
 )
 from jbn._batch import MEASURED, Batch
@@ -19,6 +19,14 @@ from jbn._devices import group_axis
 from jbn._running import blend
 from jbn._sharding import like_features
 from jbn._types import Affine, AxisName, RunningStats, Variant
+from jbn._values import (
+    as_record,
+    check_epsilon,
+    check_momentum,
+    check_num_features,
+    check_variant,
+    numbers_to_device,
+)
 from jbn._variants import Standard
 
 
@@ -29,11 +37,12 @@ def init(num_features: int, dtype=jnp.float32) -> tuple[Affine, RunningStats]:
     >>> print(affine.scale, affine.bias, stats.mean, stats.var)
     [1. 1. 1.] [0. 0. 0.] [0. 0. 0.] [1. 1. 1.]
     """
-    if isinstance(num_features, bool) or not isinstance(num_features, int) or num_features < 1:
-        raise ValueError(f"num_features must be a positive int, got {num_features!r}.")
+    features = check_num_features(num_features)
+    dtype = check_float_dtype(dtype)
     kept = statistics_dtype(dtype)
-    affine = Affine(jnp.ones(num_features, dtype), jnp.zeros(num_features, dtype))
-    return affine, RunningStats(jnp.zeros(num_features, kept), jnp.ones(num_features, kept))
+    with numbers_to_device():
+        affine = Affine(jnp.ones(features, dtype), jnp.zeros(features, dtype))
+        return affine, RunningStats(jnp.zeros(features, kept), jnp.ones(features, kept))
 
 
 def batch_norm(
@@ -93,18 +102,20 @@ def batch_norm(
     >>> print(stats.mean, stats.var)
     [0.05 0.06] [1.0966667 1.0966667]
     """
-    check_batch(x, shared=axis_name is not None or mask is not None)
-    check_features(
-        x, scale=affine.scale, bias=affine.bias, running_mean=stats.mean, running_var=stats.var
-    )
-    check_number("momentum", momentum, low=0.0, high=1.0)
-    check_number("epsilon", epsilon, low=0.0, high=float("inf"), open_low=True)
+    x = check_batch(x, shared=axis_name is not None or mask is not None)
+    affine = as_record("affine", affine, Affine)
+    stats = as_record("stats", stats, RunningStats)
+    check_features(x, affine=affine, stats=stats)
+    momentum = check_momentum(momentum)
+    epsilon = check_epsilon(epsilon, statistics_dtype(x.dtype))
+    check_variant("variant", variant)
     mask = broadcast_mask(mask, x)
-    weights = (momentum, 1 - momentum)
     axis = group_axis(axis_name, axis_index_groups)
-    if jax.tree.leaves(variant) == [variant]:  # of a class that JAX knows nothing of
+    if jax.tree_util.all_leaves([variant]):  # not registered as a pytree: treat it as static
         variant = jax.tree_util.Partial(variant)
-    return _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis)
+    with numbers_to_device():
+        weights = (momentum, 1 - momentum)
+        return _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis)
 
 
 _KEEP_MEASURED = jax.checkpoint_policies.save_only_these_names(MEASURED)

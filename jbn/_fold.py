@@ -1,11 +1,13 @@
 """Batch norm at inference is an affine map, so it merges into the Dense or Conv before it."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._arrays import check_features, check_float, check_number, per_feature, statistics_dtype
+from jbn._arrays import check_features, check_float, per_feature, statistics_dtype
 from jbn._types import Affine, RunningStats
+from jbn._values import as_record, check_epsilon, numbers_to_device
 
 
 def as_affine(
@@ -33,9 +35,16 @@ def as_affine(
     >>> print(*as_affine(affine, stats, epsilon=1e-9))
     [1.5] [-2.]
     """
-    check_number("epsilon", epsilon, low=0.0, high=float("inf"), open_low=True)
-    check_float(stats.mean, "running_mean")
-    check_features(stats.mean, running_var=stats.var, scale=affine.scale, bias=affine.bias)
+    affine = as_record("affine", affine, Affine)
+    stats = as_record("stats", stats, RunningStats)
+    check_features(stats.mean, stats=stats, affine=affine)
+    epsilon = check_epsilon(epsilon, statistics_dtype(stats.mean.dtype))
+    with numbers_to_device():
+        return _as_affine(affine, stats, epsilon)
+
+
+@jax.jit
+def _as_affine(affine: Affine, stats: RunningStats, epsilon) -> Affine:
     dtype = statistics_dtype(stats.mean.dtype)
     mean, var, scale, bias = (v.astype(dtype) for v in (*stats, *affine))
     scale = scale * lax.rsqrt(jnp.maximum(var, 0) + jnp.asarray(epsilon, dtype))
@@ -69,11 +78,19 @@ def fold(
     >>> bool(jnp.allclose(y, normalize(x @ kernel, *stats, *affine), atol=1e-4))
     True
     """
-    check_float(kernel, "kernel")
-    check_features(kernel, scale=affine.scale, bias=affine.bias)
+    kernel = check_float(kernel, "kernel")
+    affine = as_record("affine", affine, Affine)
+    check_features(kernel, affine=affine)
     if bias is not None:
-        check_features(kernel, **{"the bias of the linear layer": bias})
-    dtype = affine.scale.dtype
-    folded = kernel.astype(dtype) * per_feature(affine.scale, kernel)
-    shift = affine.bias if bias is None else affine.scale * bias.astype(dtype) + affine.bias
+        bias = check_float(bias, "bias")
+        check_features(kernel, bias=bias)
+    return _fold(kernel, bias, affine)
+
+
+@jax.jit
+def _fold(kernel: Array, bias: Array | None, affine: Affine) -> tuple[Array, Array]:
+    dtype = statistics_dtype(affine.scale.dtype)
+    scale, shift = (v.astype(dtype) for v in affine)
+    folded = kernel.astype(dtype) * per_feature(scale, kernel)
+    shift = shift if bias is None else scale * bias.astype(dtype) + shift
     return folded.astype(kernel.dtype), shift.astype(kernel.dtype)

@@ -4,20 +4,22 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jbn._arrays import as_array, common_type
 from jbn._batch_norm import batch_norm
 from jbn._complex import complex_batch_norm, complex_normalize
 from jbn._layout import layout
 from jbn._normalize import normalize
 from jbn._types import Affine, AxisName, RunningStats
+from jbn._values import numbers_to_device
 
 
 def apply_layer(
     x: Array,
-    affine: Affine,
+    scale: Array | None,
+    bias: Array | None,
     stats: RunningStats,
     *,
     axis: int | Sequence[int],
@@ -30,30 +32,30 @@ def apply_layer(
 ) -> tuple[Array, RunningStats]:
     """`batch_norm` or `normalize` over any feature axes, with the result in `dtype`.
 
-    `affine` and `stats` hold one number per feature, in any shape; `options` go to `batch_norm`.
-    As in Flax, one example is a batch too: it comes out as the bias, and the running variance,
-    of which it says nothing, stays.
+    `scale`, `bias` and `stats` hold one number per feature, in any shape, and None is 1 or 0;
+    `options` go to `batch_norm`. As in Flax, one example is a batch too: it comes out as the bias,
+    and the running variance, of which it says nothing, stays.
     """
     where = layout(x, axis)
-    # A layer promotes as Flax's own does, also where the user has made promotion strict.
-    with jax.numpy_dtype_promotion("standard"):
-        wide = jnp.promote_types(x.dtype, dtype)
-    given, x = x, where.flatten(x.astype(wide))
-    affine = Affine(*(v.reshape(-1) for v in affine))
+    given, x = x, where.flatten(x.astype(common_type(x.dtype, dtype)))
     flat = RunningStats(*(v.reshape(-1) for v in stats))
+    with numbers_to_device():
+        scale = jnp.ones_like(flat.var) if scale is None else scale.reshape(-1)
+        bias = jnp.zeros_like(flat.var) if bias is None else bias.reshape(-1)
     is_complex = jnp.iscomplexobj(x)
 
     if use_running_average:
         infer = complex_normalize if is_complex else normalize
-        y = infer(x, *flat, *affine, epsilon=epsilon)
+        y = infer(x, *flat, scale, bias, epsilon=epsilon)
     else:
         if mask is not None:
-            mask = where.flatten_mask(jnp.asarray(mask))
+            mask = where.flatten_mask(as_array(mask, "mask"))
         elif axis_name is None and math.prod(where.batch) == 1:
-            mask = jnp.ones((1,) * x.ndim, bool)  # says that one example is meant
+            with numbers_to_device():
+                mask = jnp.ones((1,) * x.ndim, bool)  # tells batch_norm that one is intended
         train = complex_batch_norm if is_complex else batch_norm
         options |= {"mask": mask, "epsilon": epsilon, "axis_name": axis_name}
-        y, flat = train(x, affine, flat, **options)
+        y, flat = train(x, Affine(scale, bias), flat, **options)
 
     y = where.restore(y, given).astype(dtype)
     return y, RunningStats(*(new.reshape(old.shape) for new, old in zip(flat, stats)))

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jbn._arrays import as_array
 from jbn._layout import layout
 from jbn._moments import batch_moments, pool_moments
 from jbn._types import Moments
@@ -23,9 +24,10 @@ def call_arguments(layer: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
 
 def layer_moments(x: Any, axis: Any, mask: Any, seen: Moments) -> Moments:
     """The moments of `x` over all axes but `axis`, pooled with those already `seen`."""
+    x = as_array(x, "x")
     where = layout(x, axis)
     if mask is not None:
-        mask = where.flatten_mask(jnp.asarray(mask))
+        mask = where.flatten_mask(as_array(mask, "mask"))
     flat = where.flatten(x)
     moments = jax.tree.map(
         lambda leaf: leaf.reshape(seen.mean.shape), batch_moments(flat, mask=mask)

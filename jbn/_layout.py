@@ -7,17 +7,20 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jbn._sharding import merge_last, reshape_like
+from jbn._values import as_int
 
 
 def feature_axes(ndim: int, axis: int | Sequence[int]) -> tuple[int, ...]:
     """`axis` as sorted positive numbers."""
-    axes = tuple(axis) if isinstance(axis, Sequence) else (axis,)
-    for a in axes:
-        if isinstance(a, bool) or not isinstance(a, int):
+    positive = []
+    for given in axis if isinstance(axis, Sequence) else (axis,):
+        a = as_int(given)
+        if a is None:
             raise TypeError(f"axis must be an int or a tuple of ints, got {axis!r}.")
         if not -ndim <= a < ndim:
             raise ValueError(f"axis={axis!r} is out of range for an input of {ndim} axes.")
-    positive = sorted(a % ndim for a in axes)
+        positive.append(a % ndim)
+    positive.sort()
     if not positive or len(set(positive)) < len(positive):
         raise ValueError(f"axis must name at least one feature axis, each once, got {axis!r}.")
     return tuple(positive)

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jbn._arrays import broadcast_mask, check_float, statistics_dtype
+from jbn._arrays import broadcast_mask, check_filled, check_float, statistics_dtype
 from jbn._devices import gather, group_axis
 from jbn._frame import Frame, range_factor
 from jbn._measure import Measured, Values, measure, two_sum
 from jbn._types import AxisName, Moments
+from jbn._values import as_moments, numbers_to_device
 
 Parts = TypeVar("Parts", Moments, Measured)
 
@@ -45,9 +46,10 @@ def batch_moments(x: Float[Array, "*batch C"], *, mask: Array | None = None) -> 
     >>> print(mean, var, size)
     [5. 6.] [10.666667 10.666667] [3. 3.]
     """
-    check_float(x)
+    x = check_float(x)
     if x.ndim < 2:
         raise ValueError(f"x must have shape (*batch, features), got {x.shape}.")
+    check_filled(x)
     return _batch_moments(x, broadcast_mask(mask, x))
 
 
@@ -92,6 +94,18 @@ def pool_moments(stacked: Moments) -> Moments:
     >>> bool(jnp.allclose(pooled.var, batch_moments(x).var))
     True
     """
+    stacked = as_moments(stacked, "stacked")
+    if stacked.size.ndim < 2 or stacked.size.shape[0] == 0:
+        raise ValueError(
+            f"stacked must hold moments of shape (K, C), one row for each of K parts, at least "
+            f"one; got {stacked.size.shape}."
+        )
+    with numbers_to_device():
+        return _pool_moments(stacked)
+
+
+@jax.jit
+def _pool_moments(stacked: Moments) -> Moments:
     present = stacked.size > 0
     size = jnp.sum(stacked.size, axis=0)
     weight = stacked.size / jnp.maximum(size, 1)[None]
@@ -145,6 +159,9 @@ def sync_moments(
       NameError: if `axis_name` is not bound by one of these.
       ValueError: if `axis_index_groups` leave out or repeat an index.
     """
+    moments = as_moments(moments)
+    if moments.size.ndim != 1:
+        raise ValueError(f"moments must have shape (C,), got {moments.size.shape}.")
     parts, together = gather(moments, group_axis(axis_name, axis_index_groups))
     return pool_moments(_only(together, parts))
 
@@ -165,11 +182,18 @@ def bessel_correction(moments: Moments) -> Moments:
     r"""The unbiased variance, $\sigma^2 n / (n - 1)$, in place of the biased one.
 
     PyTorch keeps this one in its running statistics (its `var` divides by n - 1), and still
-    normalises the batch with the biased one. A sample of one has none: NaN.
+    normalises the batch with the biased one. A sample of one has no unbiased variance and keeps its
+    0, which `update_running` does not read.
 
     >>> import jax.numpy as jnp
     >>> print(bessel_correction(batch_moments(jnp.array([[1.0], [5.0], [9.0]]))).var)
     [16.]
     """
-    ratio = jnp.where(moments.size > 1, moments.size / (moments.size - 1), jnp.nan)
-    return moments._replace(var=moments.var * ratio)
+    moments = as_moments(moments)
+    with numbers_to_device():
+        return moments._replace(var=_unbiased(moments.var, moments.size))
+
+
+@jax.jit
+def _unbiased(var: Array, size: Array) -> Array:
+    return jnp.where(size > 1, var * (size / jnp.maximum(size - 1, 1)), var)

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._arrays import check_features, check_float, check_number, per_feature, statistics_dtype
+from jbn._arrays import check_features, check_float, per_feature, statistics_dtype
 from jbn._frame import Frame
 from jbn._measure import Measured, Values
 from jbn._sweeps import spread_batch
+from jbn._values import as_vector, check_epsilon, numbers_to_device
 
 
 def normalize(
@@ -47,16 +48,16 @@ def normalize(
     >>> print(normalize(x, jnp.array([5.0]), jnp.array([32 / 3])).round(4).ravel())
     [-1.2247  0.      1.2247]
     """
-    check_float(x)
-    check_number("epsilon", epsilon, low=0.0, high=float("inf"), open_low=True)
+    x = check_float(x)
+    if x.ndim == 0:
+        raise ValueError(f"x must have shape (*batch, features), got {x.shape}.")
     dtype = statistics_dtype(x.dtype)
-    features = x.shape[-1:]
-    vectors = {
-        name: jnp.broadcast_to(value, features) if jnp.ndim(value) == 0 else value
-        for name, value in {"mean": mean, "var": var, "scale": scale, "bias": bias}.items()
-    }
+    epsilon = check_epsilon(epsilon, dtype)
+    vectors = {"mean": mean, "var": var, "scale": scale, "bias": bias}
+    vectors = {name: as_vector(name, value, x) for name, value in vectors.items()}
     check_features(x, **vectors)
-    return _normalize(x, *(v.astype(dtype) for v in vectors.values()), epsilon)
+    with numbers_to_device():
+        return _normalize(x, *(v.astype(dtype) for v in vectors.values()), epsilon)
 
 
 @jax.jit

@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jbn._arrays import check_number
+from jbn._arrays import native
 from jbn._moments import pool_moments
+from jbn._pytrees import register_record
 from jbn._running import update_running
 from jbn._types import Moments, RunningStats
+from jbn._values import check_epsilon
 
 
+@register_record
 class Drift(NamedTuple):
     """How far one layer's old running statistics were from those of the population.
 
@@ -79,7 +82,7 @@ def recalibrate(
     >>> print(f"{report['norm'].mean:.2f} {report['norm'].var:.2f} {report['norm'].size:.0f}")
     1.63 6.00 3
     """
-    check_number("epsilon", epsilon, low=0.0, high=float("inf"), open_low=True)
+    check_epsilon(epsilon, jnp.float32)
     pooled = population(jax.jit(moments), batches, progress=progress)
     layers, structure = jax.tree.flatten_with_path(
         stats, is_leaf=lambda node: isinstance(node, RunningStats)
@@ -100,7 +103,7 @@ def population(
     """The pooled `Moments`, in float64, of what `moments` gives for each batch."""
     total = None
     for batch in track(batches) if progress else batches:
-        found = moments(batch)
+        found = moments(native(batch))
         with jax.enable_x64(True):
             total = _begin(found) if total is None else _pool(total, found)
     if total is None:

@@ -5,9 +5,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._arrays import check_number
 from jbn._sharding import sharded_like
 from jbn._types import Moments, RunningStats
+from jbn._values import (
+    as_moments,
+    as_record,
+    check_momentum,
+    check_number,
+    numbers_to_device,
+)
 
 
 def update_running(
@@ -26,7 +32,8 @@ def update_running(
         here. May be traced, a schedule for example (`warmup_momentum`).
 
     Raises:
-      TypeError, ValueError: if `momentum` is not a number in [0, 1].
+      TypeError, ValueError: if `momentum` is not a number in [0, 1], or if `moments` have another
+        shape than `stats`.
 
     Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3.1, keeps such averages.
 
@@ -38,9 +45,14 @@ def update_running(
     >>> print(new.mean, new.var)
     [2.5] [1.5]
     """
-    check_number("momentum", momentum, low=0.0, high=1.0)
-    # 1 - momentum is taken here, in double precision where momentum is a Python number.
-    return blend(stats, moments, momentum, 1 - momentum)
+    momentum = check_momentum(momentum)
+    stats = as_record("stats", stats, RunningStats, complex_mean=True)
+    moments = as_moments(moments, of=stats)
+    if jnp.iscomplexobj(moments.mean) and not jnp.iscomplexobj(stats.mean):
+        raise TypeError("moments.mean is complex, stats.mean is real: its imaginary part is lost.")
+    with numbers_to_device():
+        # 1 - momentum is taken here, in double precision where momentum is a Python number.
+        return _blend(stats, moments, momentum, 1 - momentum)
 
 
 def blend(stats: RunningStats, moments: Moments, keep, take) -> RunningStats:
@@ -59,6 +71,9 @@ def blend(stats: RunningStats, moments: Moments, keep, take) -> RunningStats:
     )
 
 
+_blend = jax.jit(blend)
+
+
 def warmup_momentum(step, momentum: float = 0.99) -> Float[Array, ""]:
     r"""A momentum under which the running average is exact from the first step.
 
@@ -74,9 +89,18 @@ def warmup_momentum(step, momentum: float = 0.99) -> Float[Array, ""]:
     >>> print([round(float(warmup_momentum(step, 0.75)), 3) for step in range(5)])
     [0.0, 0.5, 0.667, 0.75, 0.75]
     """
-    check_number("momentum", momentum, low=0.0, high=1.0)
+    with numbers_to_device():
+        return _warmup(_check_step(step), check_momentum(momentum))
+
+
+@jax.jit
+def _warmup(step, momentum):
     step = jnp.asarray(step, jnp.float32)
     return jnp.minimum(jnp.asarray(momentum, jnp.float32), step / (step + 1))
+
+
+def _check_step(step):
+    return check_number("step", step, low=0.0, high=float("inf"))
 
 
 def debiased_momentum(step, momentum: float = 0.99) -> Float[Array, ""]:
@@ -97,9 +121,15 @@ def debiased_momentum(step, momentum: float = 0.99) -> Float[Array, ""]:
     >>> print([round(float(debiased_momentum(step, 0.75)), 3) for step in range(5)])
     [0.0, 0.429, 0.568, 0.634, 0.672]
     """
-    check_number("momentum", momentum, low=0.0, high=1.0)
-    step = jnp.asarray(step, jnp.float32)
+    with numbers_to_device():
+        return _debiased(_check_step(step), check_momentum(momentum))
+
+
+@jax.jit
+def _debiased(step, momentum):
+    steps = jnp.asarray(step, jnp.float32) + 1
     log = jnp.log(jnp.asarray(momentum, jnp.float32))
-    # expm1, since m^t is close to 1 where m is; at m = 1 this is the limit, the plain average.
-    ratio = jnp.where(log < 0, jnp.expm1(log) / jnp.expm1((step + 1) * log), 1 / (step + 1))
-    return 1 - ratio
+    # At momentum 1 the ratio is its limit, 1 / steps: that of any other log would be 0 / 0.
+    nonzero = jnp.where(log < 0, log, -1)
+    # expm1, since m^t is close to 1 where m is.
+    return 1 - jnp.where(log < 0, jnp.expm1(nonzero) / jnp.expm1(steps * nonzero), 1 / steps)

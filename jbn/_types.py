@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, Inexact
 if TYPE_CHECKING:
     from jbn._batch import Batch
 
+from jbn._pytrees import differ, equal, register_export, register_record
+
 AxisName = Hashable | tuple[Hashable, ...]
 
 
@@ -44,6 +46,8 @@ class Moments(tuple):
         self = super().__new__(cls, (mean, var, size))
         self.remainder = _zeros_like(mean) if remainder is None else remainder
         return self
+
+    __eq__, __ne__, __hash__ = equal, differ, None  # type: ignore[assignment]
 
     def __getnewargs__(self):
         return (*self, self.remainder)
@@ -77,8 +81,10 @@ jax.tree_util.register_pytree_with_keys(
     ),
     lambda _, leaves: Moments(*leaves),
 )
+register_export(Moments)
 
 
+@register_record
 class RunningStats(NamedTuple):
     """The mean and variance that inference normalises with; carries no gradient.
 
@@ -89,6 +95,7 @@ class RunningStats(NamedTuple):
     var: Float[Array, "C"]
 
 
+@register_record
 class Affine(NamedTuple):
     """The learned scale and bias of each feature (gamma and beta of Ioffe & Szegedy 2015)."""
 

@@ -11,11 +11,12 @@ from flax.linen.dtypes import canonicalize_dtype
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
+from jbn._arrays import as_array
 from jbn._fold_linen import fold as fold
 from jbn._layer import apply_layer
 from jbn._layout import feature_axes
 from jbn._recalibrate_linen import recalibrate as recalibrate
-from jbn._types import Affine, AxisName, RunningStats, Variant
+from jbn._types import AxisName, RunningStats, Variant
 from jbn._variants import Standard
 
 
@@ -121,16 +122,16 @@ class BatchNorm(nn.Module):
         training = not (use_running_average or initializing)
         if training and not self.is_mutable_collection("batch_stats"):
             raise BatchStatsImmutableError("/".join(self.path))
+        x = as_array(x, "x")
         axes = feature_axes(x.ndim, self.axis)
         shape = tuple(x.shape[a] for a in axes)
         stats_dtype = jnp.float32 if self.force_float32_reductions else self.param_dtype
-        learned, scale, bias = [], jnp.ones(shape, stats_dtype), jnp.zeros(shape, stats_dtype)
+        scale = bias = None
         if self.use_scale:
             scale = self.param("scale", self.scale_init, shape, self.param_dtype)
-            learned.append(scale)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, shape, self.param_dtype)
-            learned.append(bias)
+        learned = [vector for vector in (scale, bias) if vector is not None]
         with jax.numpy_dtype_promotion("standard"):
             dtype = canonicalize_dtype(x, *learned, dtype=self.dtype)
             is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
@@ -142,7 +143,8 @@ class BatchNorm(nn.Module):
 
         y, stats = apply_layer(
             x,
-            Affine(scale, bias),
+            scale,
+            bias,
             RunningStats(mean.value, var.value),
             axis=axes,
             dtype=dtype,

@@ -11,11 +11,21 @@ from flax.nnx.nn import dtypes
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
+from jbn._arrays import as_array
 from jbn._fold_nnx import fold as fold
 from jbn._layer import apply_layer
 from jbn._recalibrate_nnx import recalibrate as recalibrate
-from jbn._types import Affine, AxisName, RunningStats, Variant
+from jbn._types import AxisName, RunningStats, Variant
+from jbn._values import check_num_features
 from jbn._variants import Standard
+
+
+def _moved_once(stat: nnx.BatchStat) -> nnx.BatchStat:
+    """`stat`, whose reference, if it is one, `jax.checkpoint` leaves alone when it runs again."""
+    value = stat.get_raw_value()
+    if isinstance(value, jax.Ref) and not stat.hijax:  # hijax variables refuse another
+        stat.set_raw_value(jax.new_ref(value[...], kind="no_grad_no_remat"))
+    return stat
 
 
 class BatchNorm(nnx.Module):
@@ -81,10 +91,12 @@ class BatchNorm(nnx.Module):
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
     ):
+        num_features = check_num_features(num_features)
         shape = (num_features,)
         is_complex = dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
-        self.mean = nnx.BatchStat(jnp.zeros(shape, jnp.complex64 if is_complex else jnp.float32))
-        self.var = nnx.BatchStat(jnp.ones(shape, jnp.float32))
+        mean_dtype = jnp.complex64 if is_complex else jnp.float32
+        self.mean = _moved_once(nnx.BatchStat(jnp.zeros(shape, mean_dtype)))
+        self.var = _moved_once(nnx.BatchStat(jnp.ones(shape, jnp.float32)))
         self.scale = self.bias = nnx.data(None)
         if use_scale:
             scale = scale_init(rngs.params(), shape, param_dtype)
@@ -94,7 +106,7 @@ class BatchNorm(nnx.Module):
 
         self.num_features = num_features
         self.use_running_average = use_running_average
-        self.axis = axis if isinstance(axis, int) else tuple(axis)
+        self.axis = tuple(axis) if isinstance(axis, Sequence) else axis
         self.momentum = momentum
         self.epsilon = epsilon
         self.dtype = dtype
@@ -139,16 +151,15 @@ class BatchNorm(nnx.Module):
                 "use_running_average is None in the constructor and in the call. Give it to one: "
                 "False in training, True at inference; or call model.train() or model.eval()."
             )
+        x = as_array(x, "x")
         stats = RunningStats(self.mean[...], self.var[...])
         scale = None if self.scale is None else self.scale[...]
         bias = None if self.bias is None else self.bias[...]
         x, mean, var, scale, bias, dtype = self._promote(x, *stats, scale, bias)
         y, stats = apply_layer(
             x,
-            Affine(
-                jnp.ones_like(stats.var) if scale is None else scale,
-                jnp.zeros_like(stats.var) if bias is None else bias,
-            ),
+            scale,
+            bias,
             RunningStats(mean, var) if use_running_average else stats,
             axis=self.axis,
             dtype=dtype,

@@ -10,6 +10,8 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from pathlib import Path
+
 import jax
 import pytest
 
@@ -17,8 +19,15 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# Beginnings of names, chosen by measured CPU time: the rest takes less than three minutes of it.
+SLOW = tuple((Path(__file__).parent / "slow.txt").read_text().split())
+
+
 def pytest_collection_modifyitems(config, items):
-    """Leaves out the `long` searches, whatever else is selected, unless `-m` names them."""
+    """Marks the slow tests; leaves out the `long` searches unless `-m` names them."""
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
     if "long" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if item not in left_out]

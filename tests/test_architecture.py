@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 # third-party packages of its own floor or a lower one. The longest matching name counts.
 FLOORS = {
     "jbn._types": 0,
+    "jbn._pytrees": 0,
     "jbn._arrays": 0,
+    "jbn._values": 0,
     "jbn._devices": 0,
     "jbn._sweeps": 0,
     "jbn._frame": 0,
@@ -131,6 +133,13 @@ def test_public_things_are_documented(name):
         ):
             choice = parameter.kind is parameter.KEYWORD_ONLY or parameter.name in ("scale", "bias")
             assert choice, f"{name}({parameter.name}): data is positional, choices keyword-only"
+
+
+def test_slow_tests_exist():
+    for name in (ROOT / "tests" / "slow.txt").read_text().split():
+        path, _, test = name.partition("::")
+        assert (ROOT / path).exists(), name
+        assert f"def {test}" in (ROOT / path).read_text() if test else True, name
 
 
 def test_files_stay_short():

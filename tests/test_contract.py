@@ -45,8 +45,18 @@ VARIANTS = {
     "Noisy": Row(jbn.Noisy(jax.random.key(3)), jbn.Standard(), plain=False, whole=False),
 }
 
-variants = pytest.mark.parametrize("row", VARIANTS.values(), ids=VARIANTS)
-dtypes = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+QUICK = ("Standard", "Ghost of Renorm")  # the rows of `make quick`
+
+
+def marked(name, *values, id):
+    return pytest.param(*values, id=id, marks=() if name in QUICK else pytest.mark.slow)
+
+
+variants = pytest.mark.parametrize(
+    "row", [marked(name, row, id=name) for name, row in VARIANTS.items()]
+)
+halves = [pytest.param(half, marks=pytest.mark.slow) for half in (jnp.bfloat16, jnp.float16)]
+dtypes = pytest.mark.parametrize("dtype", [jnp.float32, *halves])
 
 
 def function(x, affine, stats, row, mask=None, axis_name=None):
@@ -82,8 +92,8 @@ def nnx(x, affine, stats, row, mask=None, axis_name=None):
 # agree on all variants, bit for bit, is a test of its own.
 fronts = pytest.mark.parametrize(
     ("row", "front"),
-    [pytest.param(row, function, id=f"function-{name}") for name, row in VARIANTS.items()]
-    + [pytest.param(VARIANTS["Standard"], front, id=front.__name__) for front in (linen, nnx)],
+    [marked(name, row, function, id=f"function-{name}") for name, row in VARIANTS.items()]
+    + [marked(None, VARIANTS["Standard"], front, id=front.__name__) for front in (linen, nnx)],
 )
 
 

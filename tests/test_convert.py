@@ -133,12 +133,20 @@ def test_a_scale_or_bias_is_not_lost_in_writing():
         (np.ones((1, 3)), ValueError, r"blocks.0.bn.running_var must have one axis.*\(1, 3\)"),
         (np.ones(3, int), TypeError, r"blocks.0.bn.running_var must hold floating-point"),
         ("ones", TypeError, r"blocks.0.bn.running_var must hold floating-point"),
+        (np.ma.array(np.ones(3)), TypeError, r"blocks.0.bn.running_var is a masked array"),
+        (np.ones(3, np.longdouble), TypeError, r"blocks.0.bn.running_var holds float128"),
     ],
 )
 def test_a_damaged_vector_is_named(value, error, message):
     _, state = torch_state(blocks__0__bn__running_var=value)
     with pytest.raises(error, match=message):
         convert.from_torch(state)
+
+
+def test_big_endian_vectors_are_read_rightly():
+    _, state = torch_state()
+    foreign = {key: np.asarray(value).astype(">f4") for key, value in state.items()}
+    chex.assert_trees_all_equal(convert.from_torch(foreign), convert.from_torch(state))
 
 
 def test_what_numpy_cannot_read_is_named():

@@ -136,7 +136,9 @@ def test_sync_moments_pools_what_the_devices_hold():
         return jbn.sync_moments(jbn.batch_moments(x, mask=mask), "data")
 
     synced = jax.vmap(part, axis_name="data")(x.reshape(8, 8, -1), mask.reshape(8, 8))
-    chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[5], synced), whole, rtol=1e-6, atol=1e-7)
+    chex.assert_trees_all_close(
+        jax.tree.map(lambda leaf: leaf[5], synced), whole, rtol=1e-6, atol=1e-7
+    )
     np.testing.assert_array_equal(synced.size[0], sum(VALID))
 
 

@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-import jax
 from jax import lax
 from jaxtyping import Array, Float
 
 from jbn._batch import Batch
 from jbn._measure import Measured
+from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
 
 
-@jax.tree_util.register_static
+@register_dataclass()
 @dataclass(frozen=True)
 class Detached:
     r"""`Standard` forward; backward the mean, the variance or both count as constants.

@@ -1,19 +1,20 @@
 """Ghost batch normalization: a large batch normalised in small groups."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import jax
 from jaxtyping import Array, Float
 
 from jbn._batch import Batch
 from jbn._moments import pool_moments, sync_moments
+from jbn._pytrees import register_dataclass
 from jbn._sharding import reshape_like
 from jbn._types import Affine, Moments, RunningStats, Variant
+from jbn._values import as_int, check_variant
 from jbn._variants._standard import Standard
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["base"], meta_fields=["group_size"])
+@register_dataclass("base")
 @dataclass(frozen=True)
 class Ghost:
     r"""Normalises each group of `group_size` successive examples by itself, with `base`.
@@ -26,7 +27,8 @@ class Ghost:
     `axis_name`. Groups never cross devices. Examples are counted along the first axis of `x`.
 
     Attributes:
-      group_size: examples in a group, at least 2; it must divide the batch.
+      group_size: examples in a group, at least 2; it must divide the batch. For `jax.export` write
+        a symbolic batch as a multiple of it, "4*g".
       base: what normalises a group.
 
     Raises:
@@ -39,8 +41,11 @@ class Ghost:
     base: Variant = Standard()
 
     def __post_init__(self):
-        if not isinstance(self.group_size, int) or self.group_size < 2:
+        group_size = as_int(self.group_size)
+        if group_size is None or group_size < 2:
             raise ValueError(f"group_size must be an int of at least 2, got {self.group_size!r}.")
+        object.__setattr__(self, "group_size", group_size)
+        check_variant("base", self.base)
 
     def __call__(
         self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]

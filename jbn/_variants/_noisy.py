@@ -7,15 +7,13 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jbn._batch import Batch
+from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats, Variant
+from jbn._values import check_number, check_variant
 from jbn._variants._standard import Standard
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["key", "base"],
-    meta_fields=["mean", "scale", "spread"],
-)
+@register_dataclass("key", "base")
 @dataclass(frozen=True)
 class Noisy:
     r"""Shifts and stretches the output of `base` by noise drawn anew from `key`.
@@ -34,6 +32,9 @@ class Noisy:
       spread: $r$, how far an example's noise is from its feature's.
       base: what normalises.
 
+    Raises:
+      TypeError, ValueError: if one of the numbers is none, or too small.
+
     Santurkar, Tsipras, Ilyas & Madry 2018 (arXiv:1805.11604), section 2.1 and appendix A.
     """
 
@@ -42,6 +43,12 @@ class Noisy:
     scale: float = 1.25
     spread: float = 0.1
     base: Variant = Standard()
+
+    def __post_init__(self):
+        for name, low in (("mean", 0.0), ("scale", 1.0), ("spread", 0.0)):
+            number = check_number(name, getattr(self, name), low=low, high=float("inf"))
+            object.__setattr__(self, name, number)
+        check_variant("base", self.base)
 
     def __call__(
         self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]

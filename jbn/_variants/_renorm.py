@@ -1,20 +1,18 @@
 """Batch renormalization: train with what inference will use, as far as the batch allows."""
 
 from dataclasses import dataclass
-from functools import partial
-from numbers import Real
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Scalar
 
-from jbn._arrays import check_number
 from jbn._batch import Batch
+from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
+from jbn._values import check_number
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["r_max", "d_max"], meta_fields=[])
+@register_dataclass("r_max", "d_max")
 @dataclass(frozen=True)
 class Renorm:
     r"""Corrects the batch's statistics towards the running ones, within bounds.
@@ -44,9 +42,8 @@ class Renorm:
 
     def __post_init__(self):
         for name, value, low in (("r_max", self.r_max, 1.0), ("d_max", self.d_max, 0.0)):
-            # JAX also builds this class around tracers and placeholders.
-            if isinstance(value, Real | str):
-                check_number(name, value, low=low, high=float("inf"))
+            number = check_number(name, value, low=low, high=float("inf"))
+            object.__setattr__(self, name, number)
 
     def __call__(
         self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]

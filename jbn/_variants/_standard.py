@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-import jax
 from jaxtyping import Array, Float
 
 from jbn._batch import Batch
+from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
 
 
-@jax.tree_util.register_static
+@register_dataclass()
 @dataclass(frozen=True)
 class Standard:
     r"""Normalises with the mean and the biased variance of the whole batch.

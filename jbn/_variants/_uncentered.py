@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -10,10 +9,11 @@ from jaxtyping import Array, Float
 from jbn._batch import Batch
 from jbn._frame import Frame, range_factor
 from jbn._measure import Measured
+from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
 
 
-@jax.tree_util.register_static
+@register_dataclass()
 @dataclass(frozen=True)
 class Uncentered:
     r"""Normalises with the second moment of the batch about zero.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jbn._arrays import statistics_dtype
+from jbn._arrays import as_array, statistics_dtype
 from jbn._types import Affine, RunningStats
 
 Layers = dict[str, tuple[Affine, RunningStats]]
@@ -129,7 +129,7 @@ def make_layer(vectors: dict[str, Any], *, squeeze: bool = False) -> tuple[Affin
 
 def _vector(path: str, value: Any, squeeze: bool) -> jax.Array:
     try:
-        array = np.asarray(value)
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
         floating = jnp.issubdtype(array.dtype, jnp.floating)
     except (TypeError, RuntimeError) as error:
         raise TypeError(
@@ -144,7 +144,7 @@ def _vector(path: str, value: Any, squeeze: bool) -> jax.Array:
         raise ValueError(f"{path} must have one axis, the features, got shape {array.shape}.")
     if not np.all(np.isfinite(array)):
         raise ValueError(f"{path} holds numbers that are not finite.")
-    return jnp.asarray(array)
+    return as_array(array, path)
 
 
 def write(names: Names, layers: Layers, use_scale: bool, use_bias: bool) -> dict[str, np.ndarray]:

@@ -18,9 +18,7 @@ def checked_leaves(tree: PyTree) -> list[Array]:
     leaves = jax.tree.leaves(tree)
     if not leaves:
         raise ValueError(f"The tree must hold at least one array, got {tree!r}.")
-    for leaf in leaves:
-        check_float(leaf, "every leaf of the tree")
-    return leaves
+    return [check_float(leaf, "every leaf of the tree") for leaf in leaves]
 
 
 def paths(tree: PyTree) -> list[tuple[str, ...]]:
