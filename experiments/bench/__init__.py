@@ -1,4 +1,4 @@
-"""`python -m experiments bench op | accuracy | memory | train`: jbn beside the others, measured.
+"""`python -m experiments bench op | sweeps | accuracy | memory | train`: jbn and others, measured.
 
 Nothing that imports JAX is imported here at the top: `train` gives its processes devices of their
 own, and the rest of the measurements want the one device, on every thread, that users have.
@@ -83,6 +83,21 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
 
         finish(lambda: op.measure(shapes, dtypes, rounds=rounds, seed=seed), out)
 
+    def sweeps(
+        shapes: tuple[Shape, ...] = (), rounds: Count = 10, seed: int = 0, out: Path | None = None
+    ) -> None:
+        """Time one batch norm of jbn with a running mean that is near, and that is off.
+
+        Args:
+            shapes: Shapes of x, features last; by default four from 128x512 to 8192x1024.
+            rounds: In each round every case is timed once, in random order.
+            seed: Of the inputs and of the order.
+            out: Folder for sweeps.csv and sweeps.md; without it nothing is written.
+        """
+        from experiments.bench import sweeps
+
+        finish(lambda: sweeps.measure(shapes, rounds=rounds, seed=seed), out)
+
     def accuracy(rows: Count = 4096, seed: int = 0, out: Path | None = None) -> None:
         """Compare y, variance and dx with extended precision, on hard inputs.
 
@@ -126,7 +141,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         finish(lambda: train.measure(steps=steps, runs=runs, rounds=rounds), out)
 
     tyro.extras.subcommand_cli_from_dict(
-        {"op": op, "accuracy": accuracy, "memory": memory, "train": train},
+        {"op": op, "sweeps": sweeps, "accuracy": accuracy, "memory": memory, "train": train},
         prog=prog,
         description="Measure jbn beside Flax, Haiku, Equinox, Keras and PyTorch.",
         args=arguments,

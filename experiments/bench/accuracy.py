@@ -103,8 +103,9 @@ def _behind(data: pd.DataFrame) -> list[str]:
     if MINE not in wide or len(wide.columns) < 2:
         return []
     allowed = (TIMES * wide.drop(columns=MINE).min(axis=1)).fillna(np.inf).clip(lower=FLOOR)
-    over = wide[MINE][~(wide[MINE] <= allowed)]
-    cells = [f"{', '.join(key)} ({error:.1e})" for key, error in cast(Any, over.items())]
+    mine = cast(pd.Series, wide[MINE])
+    over = mine.where(~(mine <= allowed), -1.0)  # NaN is over
+    cells = [f"{', '.join(key)} ({x:.1e})" for key, x in cast(Any, over.items()) if x != -1]
     return [
         f"Cells of {MINE}'s above max({FLOOR:g}, {TIMES} times the best other's): "
         + ("; ".join(cells) or "none")

@@ -222,19 +222,6 @@ def test_accuracy_of_a_hand_case(only, monkeypatch):
     assert "✗" not in shown.loc["y", "flax.linen"]
 
 
-def test_accuracy_names_the_cells_in_which_another_is_much_better():
-    def note(jbn, other):
-        rows = [("far", "y", "jbn", jbn, 1.0), ("far", "y", "other", other, 1.0)]
-        columns = ["family", "quantity", "name", "error", "tolerance"]
-        return accuracy._behind(pd.DataFrame(rows, columns=columns))[0]
-
-    assert note(9e-7, 1e-9).endswith("none.")
-    assert note(5e-6, 6e-7).endswith("none.")
-    assert note(5e-6, np.nan).endswith("none.")
-    assert note(5e-6, 4e-7).endswith("far, y (5.0e-06).")
-    assert note(np.nan, 1.0).endswith("far, y (nan).")
-
-
 def test_nothing_is_judged_that_float32_cannot_hold():
     def judged(std):
         x = std * np.random.default_rng(0).standard_normal((32, 2))
