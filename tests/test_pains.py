@@ -79,8 +79,8 @@ def test_pain_3_a_step_has_the_same_structure_in_both_modes(front, key):
 class OverNMinusOne:
     """The running variance that PyTorch keeps."""
 
-    def __call__(self, x, affine, stats, **options):
-        y, moments = jbn.Standard()(x, affine, stats, **options)
+    def __call__(self, batch, affine, stats, *, epsilon):
+        y, moments = jbn.Standard()(batch, affine, stats, epsilon=epsilon)
         return y, jbn.bessel_correction(moments)
 
 
