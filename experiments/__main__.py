@@ -45,7 +45,7 @@ def _choose(
             report DIR [DIR ...]: write the report of a finished study again, or compare several.
             list DIR: the studies there, and how far they are. walkthrough: batch norm by hand, on
             a small table. papers [NAME ...]: what papers claim, measured. bench op | accuracy |
-            memory | train: jbn beside other libraries. Each has its own --help.
+            memory | train | compiled: jbn beside other libraries. Each has its own --help.
     """
     return {
         "run": run_command.main,
@@ -66,8 +66,9 @@ def _walkthrough(arguments: list[str]) -> None:
 
 def _bench(arguments: list[str]) -> None:
     from experiments import bench
+    from experiments.bench.targets import TargetError
 
-    with ending(BAD_INPUT, OSError):
+    with ending(BAD_INPUT, OSError, TargetError):
         bench.main(arguments, prog=f"{PROGRAM} bench")
 
 

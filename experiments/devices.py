@@ -28,6 +28,16 @@ ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 # and the processor has forgotten where it lies.
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
+# A TPU's compiler would ask the network which machine it is on, wait, and complain; and it would be
+# one process's alone, as a TPU is.
+_ABSENT = {
+    "JAX_PLATFORMS": "cpu",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+
 
 def use_all_cores() -> None:
     """Makes every core a device, unless XLA_FLAGS already says how many there are.
@@ -42,6 +52,11 @@ def use_all_cores() -> None:
 def compile_quickly() -> None:
     """Has XLA optimise less: for programs that take longer to compile than to run."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_QUICKLY}".strip()
+
+
+def compile_for_absent_chips() -> None:
+    """Has JAX run on the CPU, and the compilers for TPUs and GPUs look for no such chip."""
+    os.environ.update(_ABSENT)
 
 
 def keep_freed_memory(*, one_arena: bool) -> None:

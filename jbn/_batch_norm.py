@@ -17,7 +17,7 @@ from jbn._arrays import (
 from jbn._batch import MEASURED, Batch
 from jbn._devices import group_axis
 from jbn._running import blend
-from jbn._sharding import like_features
+from jbn._sharding import like_features, mesh_of
 from jbn._types import Affine, AxisName, RunningStats, Variant
 from jbn._values import (
     as_record,
@@ -133,5 +133,6 @@ def _batch_norm(x, affine, given, mask, weights, epsilon, variant, axis_name):
     if x.dtype != statistics_dtype(x.dtype):
         # What waits for the backward pass is x in its own type, not the same widened.
         run = jax.checkpoint(run, prevent_cse=False, policy=_KEEP_MEASURED)
-    y, moments = run(x, affine, stats, mask, epsilon, variant)
+    with mesh_of(x):
+        y, moments = run(x, affine, stats, mask, epsilon, variant)
     return y, blend(given, moments, *weights)

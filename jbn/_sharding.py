@@ -4,6 +4,7 @@
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import jax
 from jax.sharding import AxisType, NamedSharding
@@ -26,6 +27,13 @@ def may_be_sharded(x: Array) -> bool:
     return any(
         size > 1 and kind != AxisType.Manual for size, kind in zip(mesh.axis_sizes, mesh.axis_types)
     )
+
+
+def mesh_of(x: Array) -> AbstractContextManager:
+    """The mesh of Explicit axes that `x` lies on, in use: JAX maps loops over them only there."""
+    if not is_explicit(x):
+        return nullcontext()
+    return jax.sharding.use_abstract_mesh(jax.typeof(x).sharding.mesh)
 
 
 def like_features(vector: Float[Array, "C"], x: Array) -> Float[Array, "C"]:

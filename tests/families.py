@@ -134,6 +134,9 @@ def degenerate() -> dict[str, Draw]:
             np.where(rng.random(shape) < 0.5, 1, -1) * LARGEST
         ),
         "zero but for one row": with_rows([300], 1.0, shape=shape),
+        "zero in most rows, N(0, 1e30) in the rest": lambda rng: (
+            normal(rng, 0, 1e30) * ((np.arange(ROWS) > 0) & (np.arange(ROWS) < 100))[:, None]
+        ),
     }
 
 

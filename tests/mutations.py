@@ -12,129 +12,192 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TESTS = ["tests/test_batch_norm.py", "tests/test_parts.py", "tests/test_sync.py"]
+FIRST_ROW = (
+    "guess = lax.stop_gradient(values.wide[(0,) * (values.wide.ndim - 1)])\n"
+    "    guess, epsilon = guess.astype(size.dtype)"
+)
+# Quick ones first, as the first failure ends a run.
+TESTS = [
+    "tests/test_batch_norm.py",
+    "tests/test_parts.py",
+    "tests/test_sync.py",
+    "tests/test_second_sweep.py",
+    "tests/test_every_array.py",
+    "tests/test_named_inputs.py",
+    "tests/test_bound.py",
+    "tests/test_matrix.py",
+]
 
-# What goes wrong: the file, the code that is right, the code that is not.
+# What goes wrong: the file, and pairs of the code that is right and the code that is not.
 MUTATIONS = {
     "stop the gradient of the mean": (
-        "jbn/_moments.py",
-        "return jnp.sum(du, axis=axes) / size, ",
-        "return 0 * jnp.sum(du, axis=axes) / size, ",
+        "jbn/_measure.py",
+        ("return jnp.sum(du, axis=axes) / size, ", "return 0 * jnp.sum(du, axis=axes) / size, "),
     ),
     "stop the gradient of the variance": (
-        "jbn/_moments.py",
-        "2 * jnp.sum(centred * du, axis=axes) / size",
-        "0 * jnp.sum(centred * du, axis=axes) / size",
+        "jbn/_measure.py",
+        ("2 * jnp.sum(centred * du, axis=axes)", "0 * jnp.sum(centred * du, axis=axes)"),
     ),
     "drop scale": (
         "jbn/_normalize.py",
-        "gain = scale.astype(dtype) * precision",
-        "gain = precision",
+        ("gain = scale.astype(var.dtype) * lax.rsqrt", "gain = lax.rsqrt"),
     ),
     "drop bias": (
         "jbn/_normalize.py",
-        "centred * per_feature(gain, x) + per_feature(bias, x)",
-        "centred * per_feature(gain, x) + 0 * per_feature(bias, x)",
+        ("gain, centred) + per_feature(bias, centred)", "gain, centred)"),
     ),
     "ignore the mask in the sums": (
-        "jbn/_moments.py",
-        "return term if mask is None else jnp.where",
-        "return term if True else jnp.where",
+        "jbn/_measure.py",
+        ("return term if mask is None else", "return term if True else"),
     ),
     "ignore the mask in the size": (
-        "jbn/_moments.py",
-        "size = jnp.sum(mask, axis",
-        "size = jnp.sum(mask | True, axis",
+        "jbn/_measure.py",
+        ("size = jnp.sum(mask, axis", "size = jnp.sum(mask | True, axis"),
     ),
     "let NaN padding into the backward pass": (
         "jbn/_moments.py",
-        "return x if mask is None else lax.select(mask | jnp.isfinite(x)",
-        "return x if True else lax.select(mask | jnp.isfinite(x)",
+        ("return x if mask is None else _zero", "return x if True else _zero"),
     ),
     "average per-device means without sizes": (
         "jbn/_moments.py",
-        "weight = stacked.size / jnp.maximum(size, 1)",
-        "weight = jnp.ones_like(stacked.size) / stacked.size.shape[0]",
+        (
+            "weight = stacked.size / jnp.maximum(size, 1)[None]",
+            "weight = jnp.ones_like(stacked.size) / stacked.size.shape[0]",
+        ),
     ),
     "forget the variance between parts": (
         "jbn/_moments.py",
-        "weight * (within + between)",
-        "weight * within",
+        ("stacked.var + between", "stacked.var"),
+    ),
+    "pool rounded means": (
+        "jbn/_moments.py",
+        ("stacked.mean - origin[None] + stacked.remainder", "stacked.mean - origin[None]"),
+    ),
+    "pool far means in the units of the parts": (
+        "jbn/_moments.py",
+        ("    factor = range_factor(factor, high / 2 - low / 2)\n", ""),
     ),
     "unbiased for biased": (
-        "jbn/_moments.py",
-        "    var = squares / size - mean * mean",
-        "    var = (squares / size - mean * mean) * size / (size - 1)",
+        "jbn/_measure.py",
+        (
+            "    var = squares / size - mean * mean",
+            "    var = (squares / size - mean * mean) * size / (size - 1)",
+        ),
     ),
     "swap momentum": (
         "jbn/_batch_norm.py",
-        "weights = (momentum, 1 - momentum)",
-        "weights = (1 - momentum, momentum)",
+        ("weights = (momentum, 1 - momentum)", "weights = (1 - momentum, momentum)"),
     ),
     "epsilon x 10": (
         "jbn/_normalize.py",
-        "jnp.asarray(epsilon, dtype) * frame",
-        "10 * jnp.asarray(epsilon, dtype) * frame",
+        ("jnp.asarray(epsilon, var.dtype) * frame", "10 * jnp.asarray(epsilon, var.dtype) * frame"),
     ),
     "epsilon outside the frame's units": (
         "jbn/_normalize.py",
-        "jnp.asarray(epsilon, dtype) * frame.factor * frame.factor",
-        "jnp.asarray(epsilon, dtype)",
+        ("(epsilon, var.dtype) * frame.factor * frame.factor", "(epsilon, var.dtype)"),
     ),
     "cast the running statistics to bfloat16": (
         "jbn/_running.py",
-        "moved.astype(old.dtype)",
-        "moved.astype(jnp.bfloat16).astype(old.dtype)",
+        ("moved.astype(old.dtype)", "moved.astype(jnp.bfloat16).astype(old.dtype)"),
     ),
     "let gradients through the running statistics": (
         "jbn/_running.py",
-        "moments = lax.stop_gradient(moments)",
-        "moments = moments",
+        ("lax.stop_gradient(moments)", "moments"),
     ),
     "let a bad batch into the running statistics": (
         "jbn/_running.py",
-        "jnp.isfinite(moments.mean) & jnp.isfinite(moments.var)",
-        "jnp.ones_like(moments.mean, bool)",
+        (
+            "jnp.isfinite(moments.mean) & jnp.isfinite(moments.var)",
+            "jnp.ones_like(moments.mean, bool)",
+        ),
     ),
     "shrink the variance on one example": (
         "jbn/_running.py",
-        "sound & (moments.size > 1)",
-        "sound & (moments.size > 0)",
+        ("sound & (moments.size > 1)", "sound & (moments.size > 0)"),
     ),
-    "sum about zero instead of the shift": (
+    "sum once, about the guess": ("jbn/_measure.py", ("SWEEPS = 9", "SWEEPS = 1")),
+    "sum once, about the first row": (
+        "jbn/_measure.py",
+        ("SWEEPS = 9", "SWEEPS = 1"),
+        ("guess, epsilon = guess.astype(size.dtype)", FIRST_ROW),
+    ),
+    "end a search of the mean early": ("jbn/_measure.py", ("SWEEPS = 9", "SWEEPS = 4")),
+    "begin about a row of a sharded batch": (
+        "jbn/_measure.py",
+        ("guess, epsilon = guess.astype(size.dtype)", FIRST_ROW),
+    ),
+    "settle for a shift far away": ("jbn/_frame.py", ("DISTANCE = 1.0", "DISTANCE = 1e3")),
+    "let squares overflow": (
         "jbn/_frame.py",
-        "jnp.maximum(low, jnp.minimum(high, c)) * factor)",
-        "0 * jnp.maximum(low, jnp.minimum(high, c)) * factor)",
+        ("    factor = jnp.where(jnp.isfinite(var), factor, tiny)\n", ""),
+    ),
+    "let squares underflow": (
+        "jbn/_frame.py",
+        ("jnp.where(var <= low, larger, frame.factor)", "frame.factor"),
+    ),
+    "let powers of the variance overflow": (
+        "jbn/_frame.py",
+        ("lax.rsqrt(jnp.where(far, total, 1))", "jnp.ones_like(total)"),
+    ),
+    "round in a change of units": (
+        "jbn/_frame.py",
+        ("lax.reduce_precision(number, exponent_bits=info.nexp, mantissa_bits=0)", "number"),
     ),
     "round the mean before it is subtracted": (
         "jbn/_normalize.py",
-        "    centred = enter(frame, x) - per_feature(mean, x)\n    return",
-        "    centred = enter(Frame(frame.factor, frame.shift + mean), x)\n    return",
+        (
+            "frame.enter(values.stored) - per_feature(mean, values.stored)",
+            "Frame(frame.factor, frame.shift + mean).enter(values.stored)",
+        ),
     ),
-    "keep x - mean beside x": (
+    "sum the first rows of blocks": (
+        "jbn/_sweeps.py",
+        ("tuple(jnp.sum(s, axis=0) for s in sums)", "tuple(s[0] for s in sums)"),
+    ),
+    "keep x - mean beside x, of y": (
         "jbn/_normalize.py",
-        "@partial(jax.checkpoint, prevent_cse=False)",
-        "",
+        ("    @partial(jax.checkpoint, prevent_cse=False)\n", ""),
+    ),
+    "keep x - mean beside x, of the moments": (
+        "jbn/_measure.py",
+        ("    @partial(jax.checkpoint, prevent_cse=False)\n", ""),
+    ),
+    "keep x widened beside x": (
+        "jbn/_batch_norm.py",
+        ("if x.dtype != statistics_dtype(x.dtype):", "if False:"),
+    ),
+    "align no statistics with sharded features": (
+        "jbn/_batch_norm.py",
+        ("jax.tree.map(lambda vector: like_features(vector, x), (affine, given))", "affine, given"),
+    ),
+    "align no moments with replicated statistics": (
+        "jbn/_running.py",
+        ("sharded_like(leaf, stats.mean)", "leaf"),
+    ),
+    "bring groups of sharded rows together": (
+        "jbn/_sharding.py",
+        ("groups % math.prod(mesh.shape[name] for name in names)", "True"),
     ),
     "retrace when momentum changes": (
         "jbn/_batch_norm.py",
-        'static_argnames="axis_name"',
-        'static_argnames=("axis_name", "weights")',
+        ('static_argnames="axis_name"', 'static_argnames=("axis_name", "weights")'),
     ),
 }
 
 
 def first_failure(name: str) -> str | None:
     """The first test that fails with this mistake made, or None."""
-    file, right, wrong = MUTATIONS[name]
+    file, *edits = MUTATIONS[name]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "runs"))
         code = (copy / file).read_text()
-        if right not in code:
-            sys.exit(f"{name}: {file} no longer reads {right!r}")
-        (copy / file).write_text(code.replace(right, wrong))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-n", "2", *TESTS]
+        for right, wrong in edits:
+            if right not in code:
+                sys.exit(f"{name}: {file} no longer reads {right!r}")
+            code = code.replace(right, wrong)
+        (copy / file).write_text(code)
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *TESTS]
         # PYTHONPATH puts the copy before an installed jbn.
         environment = {"PYTHONPATH": str(copy), "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
         run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)

@@ -30,10 +30,10 @@ def batch_norm(
     size = mask.sum(axes)
     n = np.maximum(size, 1)
     x = np.where(mask | np.isfinite(x), x, 0)
-    mean = np.where(mask, x, 0).sum(axes) / n
-    var = np.where(mask, x - mean, 0).__pow__(2).sum(axes) / n
+    centred, mean = centre(x, mask, axes, n)
+    var = np.where(mask, centred, 0).__pow__(2).sum(axes) / n
     deviation = np.sqrt(var + np.longdouble(epsilon_dtype(epsilon)))
-    xhat = (x - mean) / deviation
+    xhat = centred / deviation
     dscale, dbias = (cotangent * xhat).sum(axes), cotangent.sum(axes)
     through_moments = np.where(mask, dbias + xhat * dscale, 0) / n
     dx = scale / deviation * (cotangent - through_moments)
@@ -48,6 +48,15 @@ def batch_norm(
         "dbias": np.abs(cotangent).sum(axes),
     }
     return Reference(y, mean, var, size, dx, dscale, dbias, bounds)
+
+
+def centre(x, mask, axes, size):
+    """`x` less its mean, and the mean. Twice, as the mean too is rounded, which double precision
+    would notice where it is a million deviations."""
+    mean = np.where(mask, x, 0).sum(axes) / size
+    centred = x - mean
+    rest = np.where(mask, centred, 0).sum(axes) / size
+    return centred - rest, mean + rest
 
 
 def directional(x, scale, cotangent, direction, *, epsilon=1e-5, mask=None, order=2):

@@ -4,6 +4,7 @@ A new variant is covered by joining `VARIANTS`, with what is particular to it sa
 """
 
 import pickle
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import chex
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 import jbn
@@ -55,8 +56,6 @@ def marked(name, *values, id):
 variants = pytest.mark.parametrize(
     "row", [marked(name, row, id=name) for name, row in VARIANTS.items()]
 )
-halves = [pytest.param(half, marks=pytest.mark.slow) for half in (jnp.bfloat16, jnp.float16)]
-dtypes = pytest.mark.parametrize("dtype", [jnp.float32, *halves])
 
 
 def function(x, affine, stats, row, mask=None, axis_name=None):
@@ -90,10 +89,14 @@ def nnx(x, affine, stats, row, mask=None, axis_name=None):
 
 # Every variant through the function, every front-end with the standard one: that all front-ends
 # agree on all variants, bit for bit, is a test of its own.
-fronts = pytest.mark.parametrize(
-    ("row", "front"),
-    [marked(name, row, function, id=f"function-{name}") for name, row in VARIANTS.items()]
-    + [marked(None, VARIANTS["Standard"], front, id=front.__name__) for front in (linen, nnx)],
+FRONTS = [marked(name, row, function, id=f"function-{name}") for name, row in VARIANTS.items()]
+FRONTS += [marked(None, VARIANTS["Standard"], front, id=front.__name__) for front in (linen, nnx)]
+fronts = pytest.mark.parametrize(("row", "front"), FRONTS)
+# A transformation that changes nothing does so in any type: another one than float32 is tried once.
+once_half = pytest.mark.parametrize(
+    ("row", "front", "dtype"),
+    [pytest.param(*p.values, jnp.float32, id=p.id, marks=p.marks) for p in FRONTS]
+    + [marked(None, VARIANTS["Standard"], function, jnp.bfloat16, id="bfloat16")],
 )
 
 
@@ -118,7 +121,7 @@ def test_a_variant_is_a_plain_value(row):
 
 
 @fronts
-@dtypes
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_types_and_shapes_are_stable(row, front, dtype):
     x, affine, stats, _ = draw((6, 3, 2, FEATURES), dtype)
     y, new = front(x, affine, stats, row)
@@ -128,8 +131,7 @@ def test_types_and_shapes_are_stable(row, front, dtype):
     chex.assert_tree_all_finite((y, new))
 
 
-@fronts
-@dtypes
+@once_half
 def test_jit_changes_nothing(row, front, dtype):
     x, affine, stats, _ = draw(dtype=dtype)
     jitted = jax.jit(lambda *args: front(*args, row))
@@ -147,8 +149,7 @@ def test_front_ends_agree_bit_for_bit(row, front):
         )
 
 
-@fronts
-@dtypes
+@once_half
 def test_vmap_is_a_loop(row, front, dtype):
     models = [draw(dtype=dtype, seed=seed)[:3] for seed in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
@@ -159,8 +160,7 @@ def test_vmap_is_a_loop(row, front, dtype):
     chex.assert_trees_all_close(mapped, expected, rtol=tolerance, atol=tolerance)
 
 
-@fronts
-@dtypes
+@once_half
 def test_scan_is_a_loop(row, front, dtype):
     batches = jnp.stack([draw(dtype=dtype, seed=seed)[0] for seed in range(3)])
     _, affine, stats, _ = draw()
@@ -292,8 +292,16 @@ def test_state_may_be_donated(row):
     chex.assert_trees_all_close(donated(x, affine, stats), expected, rtol=1e-6)
 
 
-@variants
-@pytest.mark.parametrize("rows", [24, 8190, "6*groups"])
+# On one device 8190 rows are summed by blocks on a CPU: that is of sums, and not of the variant.
+@pytest.mark.parametrize(
+    ("row", "rows"),
+    [
+        marked(name, row, rows, id=f"{name}-{rows}")
+        for name, row in VARIANTS.items()
+        for rows in (24, "6*groups", 8190)
+        if rows != 8190 or name in ("Standard", "Ghost")
+    ],
+)
 def test_values_and_gradients_lower_for_every_platform(row, rows):
     if isinstance(rows, str):
         (rows,) = export.symbolic_shape(rows)
@@ -307,9 +315,11 @@ def test_values_and_gradients_lower_for_every_platform(row, rows):
         return jax.grad(loss, (0, 1), has_aux=True)(x, affine)
 
     spec = jax.ShapeDtypeStruct((rows, FEATURES), x.dtype)
-    exported = export.export(jax.jit(step), platforms=["cpu", "cuda", "rocm", "tpu"])(
-        spec, affine, stats
-    )
+    one = jax.make_mesh((1,), ("one",), axis_types=(AxisType.Auto,))
+    with jax.set_mesh(one) if rows == 8190 else nullcontext():
+        exported = export.export(jax.jit(step), platforms=["cpu", "cuda", "rocm", "tpu"])(
+            spec, affine, stats
+        )
     if rows != 8190:
         chex.assert_trees_all_close(
             exported.call(x, affine, stats), step(x, affine, stats), rtol=1e-5, atol=1e-5

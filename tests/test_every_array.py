@@ -123,7 +123,9 @@ def test_masked_arrays_are_refused_and_the_mask_named(place):
 
 
 @places
-@pytest.mark.parametrize("value", [Tensor(), [[1.0, 2.0]], "x", {"a": 1}], ids=str)
+@pytest.mark.parametrize(
+    "value", [Tensor(), [[1.0, 2.0]], "x", {"a": 1}], ids=["tensor", "list", "string", "dict"]
+)
 def test_what_is_no_array_is_told_to_become_one(place, value):
     with pytest.raises(TypeError, match=rf"{place.name} must be an array .*Pass jnp.asarray"):
         place.call(value)

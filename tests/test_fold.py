@@ -129,8 +129,11 @@ def scramble(tree, seed=0):
     return jax.tree.map_with_path(one, tree)
 
 
-@pytest.mark.parametrize("affine", [(True, True), (False, True), (True, False), (False, False)])
-@pytest.mark.parametrize("norm", LINEN_NORMS)
+@pytest.mark.parametrize(
+    ("norm", "affine"),
+    [(norm, (True, True)) for norm in LINEN_NORMS]
+    + [(jbn.linen.BatchNorm, affine) for affine in ((False, True), (True, False), (False, False))],
+)
 def test_a_linen_model_folds(norm, affine):
     model = Net(norm, *affine)
     x = jax.random.normal(jax.random.key(0), (4, 6, 5, 3))

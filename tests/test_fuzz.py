@@ -8,7 +8,7 @@ from fuzz_data import DATA
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-PROGRAMS = list(itertools.islice(fuzz.programs(seed=0), 36))
+PROGRAMS = list(itertools.islice(fuzz.programs(seed=0), 24))
 FIXED = settings(
     derandomize=True,
     max_examples=15,

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import reference
 from reference import Reference
 
 import jbn
@@ -49,11 +50,13 @@ def _normalize(
     def average(a):
         return np.where(mask, a, 0).sum(axes) / np.maximum(size, 1)
 
-    centred = not isinstance(variant, jbn.Uncentered)
-    mean = average(x) if centred else 0 * old_mean
-    var = average((x - mean) ** 2)
+    is_centred = not isinstance(variant, jbn.Uncentered)
+    centred, mean = x, 0 * old_mean
+    if is_centred:
+        centred, mean = reference.centre(x, mask, axes, np.maximum(size, 1))
+    var = average(centred**2)
     deviation, old_deviation = np.sqrt(var + epsilon), np.sqrt(np.maximum(old_var, 0) + epsilon)
-    r, d, center, through_mean, through_var = 1, 0, mean, centred, True
+    r, d, through_mean, through_var = 1, 0, is_centred, True
     if isinstance(variant, jbn.Renorm):
         r_max, d_max = (float(np.float32(bound)) for bound in (variant.r_max, variant.d_max))
         r = np.clip(deviation / old_deviation, 1 / r_max, r_max)
@@ -61,11 +64,11 @@ def _normalize(
     if isinstance(variant, jbn.Detached):
         through_mean, through_var = not variant.mean, not variant.var
     if isinstance(variant, jbn.Running):
-        center, divisor, through_mean, through_var = old_mean, old_deviation, False, False
+        centred, divisor, through_mean, through_var = x - old_mean, old_deviation, False, False
     else:
         divisor = deviation
 
-    xhat = (x - center) / divisor
+    xhat = centred / divisor
     through = through_mean * average(ct) + xhat * through_var * average(ct * xhat)
     dx = scale * r / divisor * (ct - np.where(mask, through, 0))
     y = scale * (xhat * r + d) + bias

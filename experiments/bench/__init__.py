@@ -1,14 +1,17 @@
-"""`python -m experiments bench op | sweeps | accuracy | memory | train`: jbn and others, measured.
+"""`python -m experiments bench NAME`: jbn beside the others, measured.
 
 Nothing that imports JAX is imported here at the top: `train` gives its processes devices of their
 own, and the rest of the measurements want the one device, on every thread, that users have.
 """
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+from experiments.devices import compile_for_absent_chips
 
 if TYPE_CHECKING:
     from experiments.bench.output import Report
@@ -54,6 +57,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
 
     Raises:
       OSError: when the folder cannot be written to, before anything is measured.
+      TargetError: when what compiles for a chip is not installed.
     """
 
     def finish(measure: Callable[[], "Report"], out: Path | None) -> None:
@@ -140,8 +144,51 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
 
         finish(lambda: train.measure(steps=steps, runs=runs, rounds=rounds), out)
 
+    def compiled(
+        targets: tuple[Literal["tpu", "h100"], ...] = (),
+        programs: tuple[Literal["norm", "dense", "conv", "runner"], ...] = (),
+        placements: tuple[Literal["one", "jit", "axis_name"], ...] = (),
+        dtypes: tuple[Literal["float32", "bfloat16"], ...] = (),
+        modes: tuple[Literal["forward", "all gradients"], ...] = (),
+        names: tuple[Literal["jbn", "flax.linen", "flax.nnx"], ...] = (),
+        mib: Count = 256,
+        layers: Count = 10,
+        out: Path | None = None,
+    ) -> None:
+        """Compile for a TPU v5e and an H100, which need not be here, and count what that gives.
+
+        Needs the extra `aot`. Of each kind all are compiled unless some are named.
+
+        Args:
+            targets: The chips.
+            programs: One norm; layers of Dense or Conv, norm and ReLU; those that make compare
+                runs, of which all are compiled whatever else is named.
+            placements: One device; four with a sharded batch under plain jit, or with shard_map
+                and axis_name.
+            dtypes: Types of x.
+            modes: Forward alone, or with all gradients.
+            names: Whose batch norm.
+            mib: Size of x on each device in MiB. A TPU keeps 128 on its chip.
+            layers: How many times Dense or Conv, norm, ReLU.
+            out: Folder for compiled.csv and compiled.md; without it nothing is written.
+        """
+        compile_for_absent_chips()
+        from experiments.bench import compiled
+        from experiments.bench.programs import Scale
+
+        selection = compiled.Selection(targets, programs, placements, dtypes, modes, names)
+        scale = Scale(mib * compiled.MIB, layers)
+        finish(lambda: compiled.measure(selection, scale), out)
+
     tyro.extras.subcommand_cli_from_dict(
-        {"op": op, "sweeps": sweeps, "accuracy": accuracy, "memory": memory, "train": train},
+        {
+            "op": op,
+            "sweeps": sweeps,
+            "accuracy": accuracy,
+            "memory": memory,
+            "train": train,
+            "compiled": compiled,
+        },
         prog=prog,
         description="Measure jbn beside Flax, Haiku, Equinox, Keras and PyTorch.",
         args=arguments,
@@ -150,8 +197,8 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
 
 def _command(prog: str, arguments: Sequence[str]) -> str:
     """What a reader would type to repeat this: with a folder of their own."""
-    words = [prog]
+    words = []
     for i, word in enumerate(arguments):
         after_out = i > 0 and arguments[i - 1] == "--out"
         words.append("DIR" if after_out else "--out=DIR" if word.startswith("--out=") else word)
-    return " ".join(words)
+    return f"{prog} {shlex.join(words)}"

@@ -4,7 +4,6 @@ Asked of the compiler: nothing runs. Layers of Dense, batch norm, ReLU differ in
 alone; a Dense needs no bias before it, so they are also counted without.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,10 +13,9 @@ import pandas as pd
 
 import jbn
 from experiments.bench.output import Report, absences, progress
+from experiments.bench.programs import EPSILON, network
 from experiments.bench.rivals import Apply, JaxRival, find_rivals
-from jbn import RunningStats
 
-EPSILON = 1e-5
 COLUMNS = {False: "Dense without bias", True: "Dense with bias"}
 
 
@@ -57,22 +55,13 @@ def arrays_per_layer(norm: Apply, *, width: int, batch: int, layers: int, bias: 
     affine, stats = jax.eval_shape(lambda: jbn.init(width))
     matrix = jax.ShapeDtypeStruct((width, width), jnp.float32)
     x = jax.ShapeDtypeStruct((batch, width), jnp.float32)
-    params = [(matrix, affine.bias if bias else None, affine)] * layers
-    step = jax.jit(jax.value_and_grad(_loss(norm), has_aux=True))
+    params = [((matrix, affine.bias if bias else None), affine)] * layers
+    loss = network(partial(norm, epsilon=EPSILON), _dense)
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
     memory: Any = step.lower(params, [stats] * layers, x).compile().memory_analysis()
     return memory.temp_size_in_bytes / (x.size * x.dtype.itemsize) / layers
 
 
-def _loss(norm: Apply) -> Callable[..., tuple[jax.Array, list[RunningStats]]]:
-    norm = partial(norm, epsilon=EPSILON)
-
-    def loss(params, stats, x):
-        updated = []
-        for (kernel, bias, affine), old in zip(params, stats):
-            x = x @ kernel if bias is None else x @ kernel + bias[None]
-            x, new = norm(x, affine, old)
-            x = jax.nn.relu(x)
-            updated.append(new)
-        return jnp.mean(jnp.square(x)), updated
-
-    return loss
+def _dense(x: jax.Array, weights: tuple[jax.Array, jax.Array | None]) -> jax.Array:
+    kernel, bias = weights
+    return x @ kernel if bias is None else x @ kernel + bias[None]

@@ -16,7 +16,8 @@ from rich.table import Table
 from experiments.devices import HUGE_PAGES, MALLOC, ONE_ARENA, cores
 
 PACKAGES = (
-    "jbn", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch", "optax", "numpy"
+    "jbn", "jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "flax", "dm-haiku", "equinox", "keras",
+    "torch", "optax", "numpy",
 )  # fmt: skip
 
 BAR = r"\|"  # a bar that ends no cell

@@ -94,14 +94,21 @@ def _jitted(apply: Apply, mode: Mode, epsilon: float) -> Callable[..., dict[str,
     return jax.jit(partial(_call, apply, mode, epsilon))
 
 
-def _jbn(x, affine, stats, *, epsilon):
-    return jbn.batch_norm(x, affine, stats, momentum=0.0, epsilon=epsilon)
+def _jbn(x, affine, stats, *, epsilon, axis_name=None):
+    return jbn.batch_norm(x, affine, stats, momentum=0.0, epsilon=epsilon, axis_name=axis_name)
 
 
-def _linen(x, affine, stats, *, epsilon, fast):
+def _linen(x, affine, stats, *, epsilon, fast, axis_name=None):
     import flax.linen as nn
 
-    layer = nn.BatchNorm(False, -1, 0.0, epsilon, dtype=x.dtype, use_fast_variance=fast)
+    layer = nn.BatchNorm(
+        False,
+        momentum=0.0,
+        epsilon=epsilon,
+        dtype=x.dtype,
+        axis_name=axis_name,
+        use_fast_variance=fast,
+    )
     variables = {"params": affine._asdict(), "batch_stats": stats._asdict()}
     y, updated = cast(tuple[Any, Any], layer.apply(variables, x, mutable=["batch_stats"]))
     return y, RunningStats(**updated["batch_stats"])
@@ -110,7 +117,7 @@ def _linen(x, affine, stats, *, epsilon, fast):
 _linen_one_pass, _linen_two_passes = (partial(_linen, fast=fast) for fast in (True, False))
 
 
-def _nnx(x, affine, stats, *, epsilon):
+def _nnx(x, affine, stats, *, epsilon, axis_name=None):
     from flax import nnx
 
     layer = nnx.BatchNorm(
@@ -119,6 +126,7 @@ def _nnx(x, affine, stats, *, epsilon):
         momentum=0.0,
         epsilon=epsilon,
         dtype=x.dtype,
+        axis_name=axis_name,
         rngs=nnx.Rngs(0),
     )
     for name, value in (affine._asdict() | stats._asdict()).items():

@@ -59,6 +59,14 @@ def begin(study, norm, data, rate=1.0, seed=7):
     return run, run.init(data, jnp.uint32(seed), jnp.float32(rate), {})
 
 
+@pytest.fixture(scope="session", params=NORMS.values(), ids=NORMS)
+def trained(request, small, digits):
+    """A run of the small study, compiled once, its first state and what one advance makes of it."""
+    run, state = begin(small(), request.param, digits)
+    run = run._replace(evaluate=jax.jit(run.evaluate))
+    return run, state, jax.jit(run.advance)(digits, state)
+
+
 def by_hand(data, params, rate, steps, seed=7):
     """(loss, params, gradient, update) of each SGD step from `params`."""
     taken = []
@@ -78,14 +86,12 @@ def flat(tree):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]).astype(np.float64)
 
 
-@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
-def test_a_window_is_what_a_plain_loop_measures(small, digits, norm):
-    run, state = begin(small(), norm, digits)
+def test_a_window_is_what_a_plain_loop_measures(trained, digits):
+    _, state, (after, measured) = trained
     taken, params = by_hand(digits, state.params, 1.0, 20)
-    state, measured = jax.jit(run.advance)(digits, state)
 
-    chex.assert_trees_all_close(state.params, params, rtol=1e-4, atol=1e-5)
-    assert int(state.step) == 20
+    chex.assert_trees_all_close(after.params, params, rtol=1e-4, atol=1e-5)
+    assert int(after.step) == 20
     assert measured["train_loss"] == pytest.approx(np.mean([t[0] for t in taken]), rel=1e-5)
     pairs = [(taken[a], taken[a + 1]) for a in (8, 18)]  # the last two of every ten steps
     each = [step for pair in pairs for step in pair]
@@ -114,13 +120,11 @@ def population(data: Data, params) -> list[tuple[np.ndarray, np.ndarray]]:
     return stats
 
 
-@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
-def test_an_evaluation_uses_population_statistics(small, digits, norm):
-    run, state = begin(small(), norm, digits)
-    state, _ = jax.jit(run.advance)(digits, state)
-    measured = jax.jit(run.evaluate)(digits, state)
+def test_an_evaluation_uses_population_statistics(trained, digits):
+    run, _, (state, _) = trained
+    measured = run.evaluate(digits, state)
 
-    stats = None if norm is None else population(digits, state.params)
+    stats = population(digits, state.params) if "norm_1" in state.params else None
     test_images = jnp.array(digits.test_images / 16, jnp.float32)
     scores, inputs = forward(state.params, test_images, stats)
     right = np.argmax(np.asarray(scores), axis=1) == digits.test_labels
@@ -135,10 +139,9 @@ def test_an_evaluation_uses_population_statistics(small, digits, norm):
         np.testing.assert_allclose(histogram, counts / z.size, atol=2e-3)
 
 
-@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
-def test_gradient_noise_is_over_batches_at_the_same_weights(small, digits, norm):
-    run, state = begin(small(), norm, digits)
-    measured = jax.jit(run.evaluate)(digits, state)
+def test_gradient_noise_is_over_batches_at_the_same_weights(trained, digits):
+    run, state, _ = trained
+    measured = run.evaluate(digits, state)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(7), 2), 0)
     gradients = []
     for one in jax.random.split(key, train.NOISE_BATCHES):
@@ -159,14 +162,15 @@ def test_a_run_whose_loss_is_not_finite_is_frozen_and_marked(small, digits):
     while np.isfinite((taken := step(digits, frozen))[1].loss):
         frozen, steps = taken[0], steps + 1
     assert 0 < steps < 20
-    after, measured = jax.jit(run.advance)(digits, state)
+    advance = jax.jit(run.advance)
+    after, measured = advance(digits, state)
     chex.assert_trees_all_equal(after.params, frozen.params)
     assert int(after.diverged_at) == steps
     assert int(after.step) == 20
     chex.assert_tree_all_finite(after.params)
     for values in measured.values():
         assert np.isnan(values).all()
-    again, _ = jax.jit(run.advance)(digits, after)
+    again, _ = advance(digits, after)
     chex.assert_trees_all_equal(again.params, after.params)
     assert int(again.diverged_at) == steps
     for values in jax.jit(run.evaluate)(digits, again).values():
@@ -236,15 +240,22 @@ def test_noise_is_of_the_step_and_of_the_seed(small, digits, monkeypatch):
     assert abs(here - other) > 1e-4
 
 
+@pytest.fixture(scope="session")
+def of_479(small, digits):
+    """A state of a study with larger batches, and what an evaluation measures there."""
+    run = make_run(small(batch_size=479), Standard())
+    state = run.init(digits, jnp.uint32(0), jnp.float32(0.1), {})
+    return state, jax.jit(run.evaluate)(digits, state)
+
+
 @pytest.mark.parametrize(
     "norm",
     [Noisy(jax.random.key(0)), Running(), Renorm(), Ghost(479)],
     ids=lambda n: type(n).__name__,
 )
-def test_an_evaluation_is_as_inference_will_be(small, digits, norm):
+def test_an_evaluation_is_as_inference_will_be(small, digits, of_479, norm):
     """Not of what training does to a batch: with noise, old statistics or groups."""
-    one, other = (make_run(small(batch_size=479), n) for n in (norm, Standard()))
-    state = other.init(digits, jnp.uint32(0), jnp.float32(0.1), {})
-    seen, standard = (jax.jit(run.evaluate)(digits, state) for run in (one, other))
+    state, standard = of_479
+    seen = jax.jit(make_run(small(batch_size=479), norm).evaluate)(digits, state)
     for measure in ("test_loss", "activation_percentile"):
         chex.assert_trees_all_close(seen[measure], standard[measure], rtol=1e-5, atol=1e-5)
