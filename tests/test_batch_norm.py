@@ -298,9 +298,11 @@ def test_a_model_compiles_once(key):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("shape", [(64, 32), (1024, 64)])
-def test_one_array_waits_for_the_backward_pass(key, shape, masked):
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_one_array_waits_for_the_backward_pass(key, dtype, masked):
+    shape = (64, 32)
     x, affine, _ = draw(key, shape)
+    x = x.astype(dtype)
     mask = (jnp.arange(shape[0]) > 5)[:, None] if masked else None
 
     def function(x, affine):
@@ -308,8 +310,8 @@ def test_one_array_waits_for_the_backward_pass(key, shape, masked):
 
     # The mask's zeros are listed too, but a broadcast constant takes no memory.
     kept = [a for a, how in saved_residuals(function, x, affine) if "broadcast_in_dim" not in how]
-    large = [aval for aval in kept if aval.size == x.size and aval.dtype == x.dtype]
-    assert len(large) == 1, kept
+    large = [aval.dtype for aval in kept if aval.size == x.size and aval.dtype != bool]
+    assert large == [dtype], kept
 
 
 def test_y_has_the_type_of_x_and_state_keeps_its_own():
