@@ -26,6 +26,7 @@ TESTS = [
     "tests/test_named_inputs.py",
     "tests/test_bound.py",
     "tests/test_matrix.py",
+    "tests/test_unlike_devices.py",
 ]
 
 # What goes wrong: the file, and pairs of the code that is right and the code that is not.
@@ -166,9 +167,12 @@ MUTATIONS = {
         "jbn/_batch_norm.py",
         ("if x.dtype != statistics_dtype(x.dtype):", "if False:"),
     ),
-    "align no statistics with sharded features": (
-        "jbn/_batch_norm.py",
-        ("jax.tree.map(lambda vector: like_features(vector, x), (affine, given))", "affine, given"),
+    "align no vector with sharded features": (
+        "jbn/_sharding.py",
+        (
+            "return _reshard(vector, x, P(_spec(x)[-1])) if is_explicit(x) else vector",
+            "return vector",
+        ),
     ),
     "align no moments with replicated statistics": (
         "jbn/_running.py",
