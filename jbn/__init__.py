@@ -5,6 +5,7 @@ needs only JAX.
 """
 
 # The algorithm, assembled.
+from jbn._batch import Variant as Variant
 from jbn._batch_norm import batch_norm as batch_norm
 from jbn._batch_norm import init as init
 
@@ -30,7 +31,6 @@ from jbn._running import warmup_momentum as warmup_momentum
 from jbn._types import Affine as Affine
 from jbn._types import Moments as Moments
 from jbn._types import RunningStats as RunningStats
-from jbn._types import Variant as Variant
 
 # Variants: the choice of algorithm as a value.
 from jbn._variants import Detached as Detached

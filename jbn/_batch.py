@@ -1,7 +1,8 @@
-"""A checked batch as variants see it: its values, its mask, and the devices that hold the rest."""
+"""A checked batch as variants see it, and the protocol of a variant."""
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jbn._measure import Measured, Values, measure
 from jbn._moments import clean_padding, sync_measured
 from jbn._normalize import apply_moments
 from jbn._sharding import split_first
-from jbn._types import Affine, AxisName, Moments
+from jbn._types import Affine, AxisName, Moments, RunningStats
 
 # Names what a rematerialised layer need not measure again.
 MEASURED = "batch moments"
@@ -83,3 +84,24 @@ class Batch:
             mask = split_first(mask, size)
         values = Values(*(split_first(array, size) for array in values))
         return replace(self, values=values, mask=mask, axis_name=None)
+
+
+@runtime_checkable
+class Variant(Protocol):
+    """One algorithm of batch normalization: a frozen, hashable, printable value.
+
+    It normalises a checked batch, and returns the moments that the running statistics move
+    towards. The running average, both Flax layers and every tool are written against this call
+    alone. A variant may read the running statistics, it never updates them.
+    """
+
+    def __call__(
+        self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
+    ) -> tuple[Inexact[Array, "*batch C"], Moments]:
+        """Returns `y`, shaped as `batch.x` and float32 at least, and the whole batch's moments.
+
+        `batch.measure()` and `batch.normalize(...)` take mask and devices into account.
+        """
+        ...
+
+    def __hash__(self) -> int: ...

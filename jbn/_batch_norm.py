@@ -14,11 +14,11 @@ from jbn._arrays import (
     check_float_dtype,
     statistics_dtype,
 )
-from jbn._batch import MEASURED, Batch
+from jbn._batch import MEASURED, Batch, Variant
 from jbn._devices import group_axis
 from jbn._running import blend
 from jbn._sharding import like_features, mesh_of
-from jbn._types import Affine, AxisName, RunningStats, Variant
+from jbn._types import Affine, AxisName, RunningStats
 from jbn._values import (
     as_record,
     check_epsilon,

@@ -8,12 +8,12 @@ from jax import lax
 from jaxtyping import Array, Complex
 
 from jbn._arrays import broadcast_mask, check_batch, per_feature
-from jbn._batch import Batch
+from jbn._batch import Batch, Variant
 from jbn._devices import group_axis
 from jbn._moments import sync_measured
 from jbn._normalize import normalize
 from jbn._running import update_running
-from jbn._types import Affine, AxisName, Moments, RunningStats, Variant
+from jbn._types import Affine, AxisName, Moments, RunningStats
 from jbn._variants import Standard
 
 

@@ -1,4 +1,4 @@
-"""The records that everything else passes around, and what a variant of batch norm must be.
+"""The records that everything else passes around.
 
 `Moments` describe one batch, `RunningStats` what inference reads, `Affine` what is learned.
 """
@@ -6,15 +6,12 @@
 from collections.abc import Hashable
 from numbers import Number
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Inexact
-
-if TYPE_CHECKING:
-    from jbn._batch import Batch
 
 from jbn._pytrees import differ, equal, register_export, register_record
 
@@ -101,24 +98,3 @@ class Affine(NamedTuple):
 
     scale: Inexact[Array, "C"]
     bias: Inexact[Array, "C"]
-
-
-@runtime_checkable
-class Variant(Protocol):
-    """One algorithm of batch normalization: a frozen, hashable, printable value.
-
-    It normalises a checked batch, and returns the moments that the running statistics move
-    towards. The running average, both Flax layers and every tool are written against this call
-    alone. A variant may read the running statistics, it never updates them.
-    """
-
-    def __call__(
-        self, batch: "Batch", affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
-    ) -> tuple[Inexact[Array, "*batch C"], Moments]:
-        """Returns `y`, shaped as `batch.x` and float32 at least, and the whole batch's moments.
-
-        `batch.measure()` and `batch.normalize(...)` take mask and devices into account.
-        """
-        ...
-
-    def __hash__(self) -> int: ...

@@ -12,11 +12,12 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
 from jbn._arrays import as_array
+from jbn._batch import Variant
 from jbn._fold_linen import fold as fold
 from jbn._layer import apply_layer
 from jbn._layout import feature_axes
 from jbn._recalibrate_linen import recalibrate as recalibrate
-from jbn._types import AxisName, RunningStats, Variant
+from jbn._types import AxisName, RunningStats
 from jbn._variants import Standard
 
 

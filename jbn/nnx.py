@@ -12,10 +12,11 @@ from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
 from jbn._arrays import as_array
+from jbn._batch import Variant
 from jbn._fold_nnx import fold as fold
 from jbn._layer import apply_layer
 from jbn._recalibrate_nnx import recalibrate as recalibrate
-from jbn._types import AxisName, RunningStats, Variant
+from jbn._types import AxisName, RunningStats
 from jbn._values import check_num_features
 from jbn._variants import Standard
 

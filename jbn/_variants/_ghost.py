@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 import jax
 from jaxtyping import Array, Float
 
-from jbn._batch import Batch
+from jbn._batch import Batch, Variant
 from jbn._moments import pool_moments, sync_moments
 from jbn._pytrees import register_dataclass
 from jbn._sharding import reshape_like
-from jbn._types import Affine, Moments, RunningStats, Variant
+from jbn._types import Affine, Moments, RunningStats
 from jbn._values import as_int, check_variant
 from jbn._variants._standard import Standard
 

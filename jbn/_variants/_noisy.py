@@ -6,9 +6,9 @@ from functools import partial
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jbn._batch import Batch
+from jbn._batch import Batch, Variant
 from jbn._pytrees import register_dataclass
-from jbn._types import Affine, Moments, RunningStats, Variant
+from jbn._types import Affine, Moments, RunningStats
 from jbn._values import check_number, check_variant
 from jbn._variants._standard import Standard
 
