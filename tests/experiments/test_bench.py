@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from jax.sharding import AxisType
 
 from experiments import bench, devices
 from experiments.__main__ import main
@@ -246,7 +247,9 @@ def test_jbn_is_right_on_every_family(only, monkeypatch):
 
 def test_memory_counts_arrays_per_layer(only):
     only("jbn", "flax.linen")
-    report = memory.measure(width=64, batch=8192, layers=3)
+    one = jax.make_mesh((1,), ("one",), axis_types=(AxisType.Auto,))  # as on one device
+    with jax.set_mesh(one):
+        report = memory.measure(width=64, batch=8192, layers=3)
     held = report.data.set_index(["name", "dense_bias"])["arrays_per_layer"]
     assert held["no batch norm", False] == pytest.approx(2, abs=0.4)
     assert held["jbn", False] < held["flax.linen", False] - 0.5
