@@ -10,7 +10,6 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Inexact
 
 from jbn._arrays import statistics_dtype
-from jbn._frame import Frame
 from jbn._measure import Measured, Values, measure
 from jbn._moments import clean_padding, sync_measured
 from jbn._normalize import apply_moments
@@ -69,8 +68,7 @@ class Batch:
     ) -> Inexact[Array, "*batch C"]:
         r"""$\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta$ with the given moments."""
         if isinstance(moments, Moments):
-            mean, var, size = moments
-            moments = Measured(Frame(jnp.ones_like(mean), mean), moments.remainder, var, size)
+            moments = Measured.about(moments)
         return apply_moments(self.values, moments, *affine, epsilon)
 
     def groups(self, size: int) -> "Batch":

@@ -48,6 +48,17 @@ class Measured(NamedTuple):
     var: Float[Array, "C"]
     size: Float[Array, "C"]
 
+    @classmethod
+    def about(cls, moments: Moments) -> "Measured":
+        """Moments in a frame about their mean.
+
+        Its factor is small where the variance is large: numbers that far apart may differ by more
+        than the largest.
+        """
+        mean, var, size = moments
+        measured = cls(Frame(jnp.ones_like(mean), mean), moments.remainder, var, size)
+        return measured.scaled(jnp.where(var > 2.0**32, 2.0**-32, jnp.ones_like(var)))
+
     def scaled(self, factor: Float[Array, "C"]) -> "Measured":
         """The same moments in the units of another factor."""
         factor = jnp.broadcast_to(factor, self.mean.shape)

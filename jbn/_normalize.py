@@ -11,6 +11,7 @@ from jbn._arrays import check_features, check_float, per_feature, statistics_dty
 from jbn._frame import Frame
 from jbn._measure import Measured, Values
 from jbn._sweeps import spread_batch
+from jbn._types import Moments
 from jbn._values import as_vector, check_epsilon, numbers_to_device
 
 
@@ -62,9 +63,8 @@ def normalize(
 
 @jax.jit
 def _normalize(x, mean, var, scale, bias, epsilon):
-    values, zero = Values.of(x, mean.dtype), jnp.zeros_like(mean)
-    frame = Frame(jnp.ones_like(mean), mean)
-    measured = Measured(frame, zero, jnp.maximum(var, 0), zero)
+    values = Values.of(x, mean.dtype)
+    measured = Measured.about(Moments(mean, jnp.maximum(var, 0), jnp.zeros_like(mean)))
     return apply_moments(values, measured, scale, bias, epsilon).astype(x.dtype)
 
 

@@ -142,9 +142,11 @@ def expected_moments(given: Arguments) -> Expected:
     kept = weights.scale.dtype.type
     ref = reference.batch_norm(x.astype(kept), *weights, np.zeros(x.shape), mask=mask)
     where, n = widen(mask, x.shape), np.maximum(ref.size, 1)
-    centred = np.where(where, x.astype(np.longdouble) - ref.mean, 0)
+    axes = tuple(range(x.ndim - 1))
+    centred, _ = reference.centre(np.where(where, x, 0).astype(np.longdouble), where, axes, n)
+    centred = np.where(where, centred, 0)
     dx = where * (weights.scale + 2 * weights.bias * centred) / n
-    largest = np.abs(centred).max(tuple(range(x.ndim - 1)))
+    largest = np.abs(centred).max(axes)
     units = {**ref.bounds, "dx": np.abs(weights.scale) + 2 * np.abs(weights.bias) * largest}
     units["dx"] = units["dx"] / n
     held = ref.var < float(np.finfo(kept).max)
