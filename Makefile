@@ -14,7 +14,7 @@ compare: .venv/.experiments
 	$(BIN)/python -m experiments run configs/digits.py --out runs/digits
 
 test: check
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 quick: .venv/.dev
 	$(BIN)/ruff check
@@ -42,6 +42,12 @@ $(BIN)/python:
 # The other frameworks, for tests/parity: CI has them, make test skips what is not installed.
 .venv/.rivals: .venv/.dev
 	$(PIP) install -q -c constraints.txt -e '.[rivals]'
+	@touch $@
+
+# The compiler for TPUs, for tests/experiments/test_compiled_tpu.py: likewise. In a folder that only
+# they look into: where JAX finds it, it looks for a TPU in every program.
+.venv/.libtpu: .venv/.dev
+	$(PIP) install -q -c constraints.txt --no-deps --upgrade --target .venv/libtpu libtpu
 	@touch $@
 
 clean:
