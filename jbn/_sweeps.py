@@ -63,11 +63,24 @@ def sum_batch(terms: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[
     def blocked(*arrays):
         blocks = [_blocks(array, rows) for array in arrays]
 
-        def add(sums, block):
-            return tuple(s + term for s, term in zip(sums, terms(*block))), None
+        def zeros():
+            return tuple(_zeros_like(term) for term in terms(*(block[0] for block in blocks)))
 
-        zeros = tuple(_zeros_like(term) for term in terms(*(block[0] for block in blocks)))
-        sums, _ = lax.scan(add, zeros, blocks)
+        def add(index, sums):
+            block = (lax.dynamic_index_in_dim(array, index, keepdims=False) for array in blocks)
+            return tuple(s + term for s, term in zip(sums, terms(*block)))
+
+        # Blocks are added in groups: a long chain of equal terms is rounded to one side all along.
+        count = blocks[0].shape[0]
+        groups = next(size for size in range(math.isqrt(count), 0, -1) if count % size == 0)
+        each = count // groups
+
+        def add_group(group, sums):
+            start = group * each
+            parts = lax.fori_loop(0, each, lambda i, sums: add(start + i, sums), zeros())
+            return tuple(s + part for s, part in zip(sums, parts))
+
+        sums = lax.fori_loop(0, groups, add_group, zeros())
         return tuple(jnp.sum(s, axis=0) for s in sums)
 
     return lax.platform_dependent(*arrays, cpu=blocked, default=plain)
