@@ -14,10 +14,14 @@ from pathlib import Path
 
 import jax
 import pytest
+from hypothesis.internal.conjecture import providers
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Hypothesis draws numbers that it finds in our source, too. What it draws would depend on every edit
+# and on what else a worker has imported.
+providers.is_local_module_file = lambda path: False
 
 # Beginnings of names, chosen by measured CPU time: the rest takes less than three minutes of it.
 SLOW = tuple((Path(__file__).parent / "slow.txt").read_text().split())
