@@ -19,7 +19,7 @@ from hypothesis.internal.conjecture import providers
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Hypothesis draws numbers that it finds in our source, too. What it draws would depend on every edit
+# Hypothesis draws numbers that it finds in our source too: what it draws would depend on every edit
 # and on what else a worker has imported.
 providers.is_local_module_file = lambda path: False
 
