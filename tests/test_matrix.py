@@ -2,6 +2,7 @@
 
 import itertools
 
+import chex
 import collectives
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ import matrix
 import pytest
 from jax import P
 from jax.sharding import NamedSharding
+
+import jbn
 
 CELLS = matrix.cover()
 
@@ -59,3 +62,16 @@ def test_a_collective_of_a_whole_array_is_seen():
         assert [elements for _, elements in carried(scattered)] == [128]
         moved = by_hand(lambda x: jax.lax.ppermute(x, "data", [(0, 1)]), P("data"))
         assert carried(moved) == [("collective-permute", 128)]
+
+
+def test_vectors_come_to_the_features_and_statistics_stay_where_they_were():
+    mesh = jax.make_mesh((2, 2), ("data", "model"))
+    x = jax.random.normal(jax.random.key(0), (8, 4))
+    vectors = jbn.Affine(jnp.arange(1.0, 5), jnp.ones(4)), jbn.init(4)[1]
+    right = jbn.batch_norm(x, *vectors)
+    elsewhere = jax.device_put(vectors, NamedSharding(mesh, P("data")))
+    split = jax.device_put(x, NamedSharding(mesh, P("data", "model")))
+    y, stats = jbn.batch_norm(split, *elsewhere)
+    assert jax.typeof(y).sharding.spec == P("data", "model")
+    assert jax.typeof(stats.mean).sharding.spec == P("data")
+    chex.assert_trees_all_close((y, stats), right, atol=1e-6)
