@@ -11,14 +11,16 @@ import itertools
 import math
 import re
 import traceback
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import jax
+import jax.numpy as jnp
 import tyro
 
-from jbn import Noisy, Variant
+from jbn import Variant
 
 Data = Literal["digits", "mnist", "binary-mnist"]
 Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
@@ -105,7 +107,11 @@ class Study:
         _check(self, "name", _is_text, "a non-empty string")
         _check(self, "claim", _is_text, "a non-empty string")
         _check(
-            self, "norms", _is_norms, "a mapping of labels to variants such as Standard(), or None"
+            self,
+            "norms",
+            _is_norms,
+            "a mapping of labels to variants such as Standard(), hashable and with a method "
+            "population(), or None",
         )
         for field, choices in _CHOICES.items():
             _check(self, field, get_args(choices).__contains__, f"one of {get_args(choices)}")
@@ -140,8 +146,8 @@ class Study:
         _check(
             self,
             "data_parallel",
-            lambda x: not (x and any(map(_is_noisy, self.norms.values()))),
-            "norms without Noisy, whose noise would be the same on every device",
+            lambda x: not (x and any(map(_is_random, self.norms.values()))),
+            "norms without a key such as Noisy's: its noise would be the same on every device",
         )
 
 
@@ -263,12 +269,14 @@ def _is_norms(value: Any) -> bool:
 
 
 def _is_variant(value: Any) -> bool:
-    # The class itself, Standard for Standard(), is callable too.
-    return callable(value) and isinstance(value, Hashable) and not isinstance(value, type)
+    # The class itself, Standard for Standard(), has the methods too.
+    return isinstance(value, Variant) and not isinstance(value, type)
 
 
-def _is_noisy(norm: Any) -> bool:
-    return norm is not None and (isinstance(norm, Noisy) or _is_noisy(getattr(norm, "base", None)))
+def _is_random(norm: Any) -> bool:
+    """Whether a key of `jax.random` is part of `norm`."""
+    arrays = [leaf for leaf in jax.tree.leaves(norm) if isinstance(leaf, jax.Array)]
+    return any(jnp.issubdtype(array.dtype, jax.dtypes.prng_key) for array in arrays)
 
 
 def _whole(lowest: int) -> Callable[[Any], bool]:

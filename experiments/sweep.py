@@ -18,7 +18,7 @@ from experiments import machines
 from experiments.config import ConfigError, Study, swept
 from experiments.data import Data
 from experiments.train import Measures, Run, RunState, make_run
-from jbn import Ghost, Variant
+from jbn import Variant, batch_norm, init
 
 
 class Sweep(NamedTuple):
@@ -61,12 +61,21 @@ def mesh_of(study: Study) -> Mesh:
             "data_parallel=True."
         )
     for label, norm in study.norms.items():
-        if isinstance(norm, Ghost) and share % norm.group_size:
+        try:
+            _try_norm(norm, share)
+        except (TypeError, ValueError) as error:
             raise ConfigError(
-                f"norms: {label}: {norm} needs a share of the batch that it divides, with "
-                f"data_parallel=True; {mesh.size} devices have {share} examples each."
-            )
+                f"norms: {label}: with data_parallel=True each of {mesh.size} devices has "
+                f"{share} examples. {error}"
+            ) from error
     return mesh
+
+
+def _try_norm(norm: Variant | None, examples: int) -> None:
+    """Raises what `norm` raises for as many examples."""
+    if norm is not None:
+        x = jax.ShapeDtypeStruct((examples, 1), jnp.float32)
+        jax.eval_shape(lambda x: batch_norm(x, *init(1), variant=norm), x)
 
 
 def place(data: Data, mesh: Mesh) -> Data:

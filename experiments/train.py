@@ -25,7 +25,7 @@ from experiments.measure import (
     typical_percentiles,
 )
 from experiments.models import MLP, cross_entropy, fold_in, in_training, layer_names, make_model
-from jbn import Noisy, Standard, Uncentered, Variant
+from jbn import Variant
 
 # Measuring a step costs as much as taking it: two successive steps in fifty are measured, and two
 # such pairs at least between evaluations.
@@ -90,24 +90,14 @@ def make_run(study: Study, norm: Variant | None, axis_name: str | None = None) -
     come to the same state. What `evaluate` does is done on every device, in whole.
     """
     make = partial(make_model, study, norm)
+    inference = None if norm is None else norm.population()
     spread = partial(make, axis_name)
     return Run(
         init=partial(_init, study, make),
         step=partial(_step, study, spread),
         advance=partial(_advance, study, spread),
-        evaluate=partial(_evaluate, study, make, partial(make_model, study, _as_it_infers(norm))),
+        evaluate=partial(_evaluate, study, make, partial(make_model, study, inference)),
     )
-
-
-def _as_it_infers(norm: Variant | None) -> Variant | None:
-    """What normalises a batch by its own statistics as `norm` will by the population's.
-
-    Others look at old running statistics, at groups, or add noise: statistics that are measured
-    behind such a layer are not those that inference will meet there.
-    """
-    if isinstance(norm, Noisy):
-        return _as_it_infers(norm.base)
-    return norm if norm is None or isinstance(norm, Uncentered) else Standard()
 
 
 def make_optimizer(study: Study, learning_rate: jax.Array) -> optax.GradientTransformation:

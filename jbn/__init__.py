@@ -4,8 +4,11 @@
 needs only JAX.
 """
 
-# The algorithm, assembled.
+# What a variant of one's own is called with.
+from jbn._batch import Batch as Batch
 from jbn._batch import Variant as Variant
+
+# The algorithm, assembled.
 from jbn._batch_norm import batch_norm as batch_norm
 from jbn._batch_norm import init as init
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from jbn._batch import MEASURED, Batch, Variant
 from jbn._devices import group_axis
 from jbn._running import blend
 from jbn._sharding import like_features, mesh_of
-from jbn._types import Affine, AxisName, RunningStats
+from jbn._types import Affine, AxisName, Moments, RunningStats
 from jbn._values import (
     as_record,
     check_epsilon,
@@ -110,23 +111,36 @@ def batch_norm(
     epsilon = check_epsilon(epsilon, statistics_dtype(x.dtype))
     check_variant("variant", variant)
     mask = broadcast_mask(mask, x)
-    axis = group_axis(axis_name, axis_index_groups)
+    devices = group_axis(axis_name, axis_index_groups)
+    call: Any = variant
     if jax.tree_util.all_leaves([variant]):  # not registered as a pytree: treat it as static
-        variant = jax.tree_util.Partial(variant)
+        call = jax.tree_util.Partial(variant)
     with numbers_to_device():
         weights = (momentum, 1 - momentum)
-        return _batch_norm(x, affine, stats, mask, weights, epsilon, variant, axis)
+        return _batch_norm(x, affine, stats, mask, weights, epsilon, call, devices)
 
 
 _KEEP_MEASURED = jax.checkpoint_policies.save_only_these_names(MEASURED)
 
 
-@partial(jax.jit, static_argnames="axis_name")
-def _batch_norm(x, affine, given, mask, weights, epsilon, variant, axis_name):
-    affine, stats = jax.tree.map(lambda vector: like_features(vector, x), (affine, given))
+@partial(jax.jit, static_argnames="devices")
+def _batch_norm(x, affine, given, mask, weights, epsilon, variant, devices):
+    y, moments = _normalize(x, affine, given, mask, epsilon, variant, devices)
+    return y, blend(given, moments, *weights)
+
+
+def variant_moments(x: Array, variant: Variant, *, mask: Array | None, epsilon) -> Moments:
+    """Returns the moments of a batch as `variant` takes them, to pool with those of others."""
+    x = check_batch(x, shared=True)
+    affine, stats = init(x.shape[-1], dtype=statistics_dtype(x.dtype))
+    return _normalize(x, affine, stats, broadcast_mask(mask, x), epsilon, variant, None)[1]
+
+
+def _normalize(x, affine, stats, mask, epsilon, variant, devices):
+    affine, stats = jax.tree.map(lambda vector: like_features(vector, x), (affine, stats))
 
     def run(x, affine, stats, mask, epsilon, variant):
-        batch = Batch.of(x, mask, stats.mean, axis_name)
+        batch = Batch.of(x, mask, stats.mean, devices)
         y, moments = variant(batch, affine, stats, epsilon=epsilon)
         return y.astype(x.dtype), moments
 
@@ -134,5 +148,4 @@ def _batch_norm(x, affine, given, mask, weights, epsilon, variant, axis_name):
         # What waits for the backward pass is x in its own type, not the same widened.
         run = jax.checkpoint(run, prevent_cse=False, policy=_KEEP_MEASURED)
     with mesh_of(x):
-        y, moments = run(x, affine, stats, mask, epsilon, variant)
-    return y, blend(given, moments, *weights)
+        return run(x, affine, stats, mask, epsilon, variant)

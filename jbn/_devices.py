@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -14,18 +14,18 @@ from jbn._types import AxisName
 
 @dataclass(frozen=True)
 class AxisGroups:
-    """An axis name whose devices share batches within `groups` only.
-
-    It goes wherever an axis name goes, so that a variant has one thing to pass on.
-    """
+    """An axis name whose devices share batches within `groups` only."""
 
     axis_name: AxisName
     groups: tuple[tuple[int, ...], ...]
 
 
+Devices: TypeAlias = AxisName | AxisGroups
+
+
 def group_axis(
     axis_name: AxisName | None, groups: Iterable[Iterable[int]] | None
-) -> AxisName | None:
+) -> Devices | None:
     """`axis_name`, restricted to `groups` if there are any."""
     if groups is None:
         return axis_name
@@ -34,7 +34,7 @@ def group_axis(
     return AxisGroups(axis_name, tuple(tuple(group) for group in groups))
 
 
-def gather(tree, axis: AxisName) -> tuple[Any, Bool[Array, "K"]]:
+def gather(tree, axis: Devices) -> tuple[Any, Bool[Array, "K"]]:
     """Stacks every device's vectors along a new first axis, on all devices, in one collective.
 
     Also says which of them are of this device's group; without groups, all.

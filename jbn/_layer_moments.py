@@ -1,4 +1,7 @@
-"""What a layer of either Flax front-end would measure, without running it: for recalibration."""
+"""Recording what the layers of both Flax front-ends normalise, while a model runs: recalibration.
+
+Each layer runs with the variant whose moments are those of the population, and these are recorded.
+"""
 
 import inspect
 from typing import Any
@@ -7,9 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from jbn._arrays import as_array
+from jbn._batch import Variant, population_of
+from jbn._batch_norm import variant_moments
 from jbn._layout import layout
-from jbn._moments import batch_moments, pool_moments
+from jbn._moments import pool_moments
 from jbn._types import Moments
+from jbn._variants import Standard
 
 
 def is_batch_norm(module: Any) -> bool:
@@ -22,16 +28,23 @@ def call_arguments(layer: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
     return inspect.signature(type(layer).__call__).bind(layer, *args, **kwargs).arguments
 
 
-def layer_moments(x: Any, axis: Any, mask: Any, seen: Moments) -> Moments:
-    """The moments of `x` over all axes but `axis`, pooled with those already `seen`."""
-    x = as_array(x, "x")
-    where = layout(x, axis)
+def population_call(layer: Any, call: dict[str, Any]) -> tuple[Variant, dict[str, Variant]]:
+    """The variant that a layer called with `call` is measured by, and what makes it run with it."""
+    if not hasattr(layer, "variant"):  # Flax's own
+        return Standard(), {}
+    given = call.get("variant")
+    variant = population_of(layer.variant if given is None else given)
+    return variant, {"variant": variant}
+
+
+def layer_moments(layer: Any, call: dict[str, Any], variant: Variant, seen: Moments) -> Moments:
+    """The moments of what `layer` normalises in a call, pooled with those already `seen`."""
+    x, mask = as_array(call["x"], "x"), call.get("mask")
+    where = layout(x, layer.axis)
     if mask is not None:
         mask = where.flatten_mask(as_array(mask, "mask"))
-    flat = where.flatten(x)
-    moments = jax.tree.map(
-        lambda leaf: leaf.reshape(seen.mean.shape), batch_moments(flat, mask=mask)
-    )
+    moments = variant_moments(where.flatten(x), variant, mask=mask, epsilon=layer.epsilon)
+    moments = jax.tree.map(lambda leaf: leaf.reshape(seen.mean.shape), moments)
     return pool_moments(jax.tree.map(lambda *pair: jnp.stack(pair), seen, moments))
 
 

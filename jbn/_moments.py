@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jbn._arrays import broadcast_mask, check_filled, check_float, statistics_dtype
-from jbn._devices import gather, group_axis
+from jbn._devices import Devices, gather, group_axis
 from jbn._frame import Frame, range_factor
 from jbn._measure import Measured, Values, measure, two_sum
 from jbn._types import AxisName, Moments
@@ -166,9 +166,9 @@ def sync_moments(
     return pool_moments(_only(together, parts))
 
 
-def sync_measured(measured: Measured, axis_name: AxisName) -> Measured:
+def sync_measured(measured: Measured, devices: Devices) -> Measured:
     """`sync_moments` for parts that were measured each in units of its own."""
-    parts, together = gather(measured, axis_name)
+    parts, together = gather(measured, devices)
     return pool_measured(_only(together, parts))
 
 

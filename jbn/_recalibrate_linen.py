@@ -8,7 +8,13 @@ import flax.linen as nn
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jbn._layer_moments import call_arguments, is_batch_norm, layer_moments, nothing_seen
+from jbn._layer_moments import (
+    call_arguments,
+    is_batch_norm,
+    layer_moments,
+    nothing_seen,
+    population_call,
+)
 from jbn._layout import feature_axes
 from jbn._recalibrate import Drift, population, replace_stats
 from jbn._types import RunningStats
@@ -29,10 +35,9 @@ def recalibrate(
 
     Runs `model.apply(variables, batch, **kwargs)` as in training: pass what your model takes for
     that, `train=True` for example, or `rngs`. All layers in one sweep, each batch normalised by
-    its own statistics; a layer that runs with `use_running_average` is frozen and stays as it is.
-    A variant that normalises otherwise in training (`Running`, `Renorm`, `Noisy`) would put that
-    into the statistics of the layers above: recalibrate a model built with `Standard()`, whose
-    variables are the same.
+    its own statistics as the layer's variant says (`Variant.population`): `Ghost`, `Renorm` and
+    `Noisy(...)` as `Standard()`, `Uncentered()` as itself. A layer that runs with
+    `use_running_average` is frozen and stays as it is.
     Works for `jbn.linen.BatchNorm` and `flax.linen.BatchNorm`, inside `nn.scan`, `nn.vmap` and
     `nn.remat` too. For models that take more than one array,
     `method=lambda model, batch: model(batch["image"], batch["mask"], train=True)`.
@@ -65,7 +70,7 @@ def recalibrate(
         layer = context.module
         if context.method_name == "__call__" and is_batch_norm(layer):
             epsilons["/".join(layer.path)] = layer.epsilon
-            _record(layer, call_arguments(layer, args, kwargs))
+            kwargs |= _record(layer, call_arguments(layer, args, kwargs))
         return next_fun(*args, **kwargs)
 
     @jax.jit
@@ -91,14 +96,16 @@ def recalibrate(
     return {**variables, "batch_stats": unflatten_dict(stats)}, report
 
 
-def _record(layer: Any, call: dict[str, Any]) -> None:
+def _record(layer: Any, call: dict[str, Any]) -> dict[str, Any]:
+    """Notes the moments of what `layer` is called with; the call's new arguments."""
     frozen = nn.merge_param(
         "use_running_average", layer.use_running_average, call.get("use_running_average")
     )
     if frozen:
-        return
+        return {}
     x = call["x"]
+    variant, changed = population_call(layer, call)
     shape = tuple(x.shape[axis] for axis in feature_axes(x.ndim, layer.axis))
     seen = layer.get_variable("batch_stats", _SEEN, nothing_seen(shape))
-    seen = layer_moments(x, layer.axis, call.get("mask"), seen)
-    layer.put_variable("batch_stats", _SEEN, seen)
+    layer.put_variable("batch_stats", _SEEN, layer_moments(layer, call, variant, seen))
+    return changed

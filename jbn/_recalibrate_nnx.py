@@ -8,7 +8,13 @@ from typing import Any
 import jax
 from flax import nnx
 
-from jbn._layer_moments import call_arguments, is_batch_norm, layer_moments, nothing_seen
+from jbn._layer_moments import (
+    call_arguments,
+    is_batch_norm,
+    layer_moments,
+    nothing_seen,
+    population_call,
+)
 from jbn._recalibrate import Drift, population, replace_stats
 from jbn._types import Moments, RunningStats
 
@@ -26,11 +32,11 @@ def recalibrate(
     """Puts the statistics of the population into `model`; returns how far the old ones were.
 
     Runs the model as it is set, which must be as in training: `model.train()`. All layers in one
-    sweep, each batch normalised by its own statistics; a layer with `use_running_average` is
-    frozen and stays as it is. Works for `jbn.nnx.BatchNorm` and `flax.nnx.BatchNorm`, inside
-    `nnx.scan`, `nnx.vmap` and `nnx.remat` too. Random streams begin anew with each batch.
-    A variant that normalises otherwise in training (`Running`, `Renorm`, `Noisy`) would put that
-    into the statistics of the layers above: set the layers' `variant` to `Standard()` before.
+    sweep, each batch normalised by its own statistics as the layer's variant says
+    (`Variant.population`): `Ghost`, `Renorm` and `Noisy(...)` as `Standard()`, `Uncentered()` as
+    itself. A layer with `use_running_average` is frozen and stays as it is. Works for
+    `jbn.nnx.BatchNorm` and `flax.nnx.BatchNorm`, inside `nnx.scan`, `nnx.vmap` and `nnx.remat`
+    too. Random streams begin anew with each batch.
 
     Args:
       model: its `mean` and `var` change, all at the end: not at all if `batches` fails half-way.
@@ -99,7 +105,9 @@ def _listening(kind: type) -> type:
         frozen = given.get("use_running_average")
         if not (self.use_running_average if frozen is None else frozen):
             seen = Moments(*(getattr(self, name)[...] for name in _SEEN))
-            seen = layer_moments(given["x"], self.axis, given.get("mask"), seen)
+            variant, changed = population_call(self, given)
+            seen = layer_moments(self, given, variant, seen)
+            kwargs |= changed
             for name, leaf in zip(_SEEN, jax.tree.leaves(seen)):
                 getattr(self, name)[...] = leaf
         return kind.__call__(self, *args, **kwargs)  # type: ignore[attr-defined]

@@ -184,7 +184,7 @@ MUTATIONS = {
     ),
     "retrace when momentum changes": (
         "jbn/_batch_norm.py",
-        ('static_argnames="axis_name"', 'static_argnames=("axis_name", "weights")'),
+        ('static_argnames="devices"', 'static_argnames=("devices", "weights")'),
     ),
 }
 

@@ -4,6 +4,8 @@ A new variant is covered by joining `VARIANTS`, with what is particular to it sa
 """
 
 import pickle
+import runpy
+from pathlib import Path
 from typing import NamedTuple
 
 import chex
@@ -21,6 +23,8 @@ import jbn.linen
 import jbn.nnx
 
 FEATURES = 6
+EXAMPLE = Path(__file__).parent.parent / "examples" / "l1_batch_norm.py"
+L1 = runpy.run_path(str(EXAMPLE))["L1"]
 
 
 class Row(NamedTuple):
@@ -29,7 +33,6 @@ class Row(NamedTuple):
     plain: bool = True  # hashable, and its repr makes it again: no arrays inside
     whole: bool = True  # parts on devices give the y and dx of the whole batch
     true_gradient: bool = True  # what it calls its gradient is the gradient of its values
-    own_moments: bool = False  # keeps other running statistics than the batch's mean and variance
 
 
 VARIANTS = {
@@ -40,9 +43,11 @@ VARIANTS = {
     ),
     "Renorm": Row(jbn.Renorm(1.5, 0.5), jbn.Renorm(1.5, 0.6), true_gradient=False),
     "Running": Row(jbn.Running(), jbn.Standard()),
-    "Uncentered": Row(jbn.Uncentered(), jbn.Standard(), own_moments=True),
+    "Uncentered": Row(jbn.Uncentered(), jbn.Standard()),
     "Detached": Row(jbn.Detached(), jbn.Detached(mean=False), true_gradient=False),
     "Noisy": Row(jbn.Noisy(jax.random.key(3)), jbn.Standard(), plain=False, whole=False),
+    # Written with what is public alone, and not registered with JAX.
+    "L1": Row(L1(), jbn.Standard(), plain=False),
 }
 
 QUICK = ("Standard", "Ghost of Renorm")  # the rows of `make quick`
@@ -235,12 +240,24 @@ def test_the_running_statistics_are_those_of_the_batch(row, front):
     mask = jnp.arange(24) % 5 > 0
     for options in ({}, {"mask": mask}):
         _, new = front(x, affine, stats, row, **options)
-        moments = jbn.batch_moments(x, **options)
-        if row.own_moments:
-            assert not np.allclose(new.var, jbn.update_running(stats, moments, momentum=0.5).var)
-            continue
-        expected = jbn.update_running(stats, moments, momentum=0.5)
-        chex.assert_trees_all_close(new, expected, rtol=1e-6)
+        expected = jbn.update_running(stats, jbn.batch_moments(x, **options), momentum=0.5)
+        if row.variant.population() == jbn.Standard():
+            chex.assert_trees_all_close(new, expected, rtol=1e-6)
+        else:
+            assert not np.allclose(new.var, expected.var)
+
+
+@fronts
+def test_inference_by_the_batch_does_what_the_population_variant_does(row, front):
+    x, affine, stats, _ = draw()
+    population = row._replace(variant=row.variant.population())
+    for mask in (None, jnp.arange(24) % 12 < 8):
+        _, new = front(x, affine, stats, row, mask=mask)
+        y, same = front(x, affine, stats, population, mask=mask)
+        chex.assert_trees_all_close(new, same, rtol=1e-5)
+        of_the_batch = jax.tree.map(lambda new, old: 2 * new - old, new, stats)
+        chex.assert_trees_all_close(y, jbn.normalize(x, *of_the_batch, *affine), atol=2e-5)
+    assert row.variant.population().population() == row.variant.population()
 
 
 @fronts

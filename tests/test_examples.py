@@ -37,7 +37,7 @@ def accuracies(printed: str) -> list[float]:
     return [float(number) for number in re.findall(r"test accuracy ([\d.]+)", printed)]
 
 
-@pytest.mark.parametrize("name", ["functional", "nnx_optimizer"])
+@pytest.mark.parametrize("name", ["functional", "nnx_optimizer", "l1_batch_norm"])
 def test_it_learns(run, name):
     (accuracy,) = accuracies(run(name).printed)
     assert accuracy > 0.9

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._batch import Batch
+from jbn._batch import Batch, Variant
 from jbn._measure import Measured
 from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
+from jbn._variants._standard import Standard
 
 
 @register_dataclass()
@@ -42,3 +43,6 @@ class Detached:
             var = lax.stop_gradient(var)
         detached = Measured(frame, mean, var, size)
         return batch.normalize(detached, affine, epsilon), measured.moments()
+
+    def population(self) -> Variant:
+        return Standard()

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import jax
 from jaxtyping import Array, Float
 
-from jbn._batch import Batch, Variant
-from jbn._moments import pool_moments, sync_moments
+from jbn._batch import Batch, Variant, population_of
+from jbn._moments import pool_moments
 from jbn._pytrees import register_dataclass
 from jbn._sharding import reshape_like
 from jbn._types import Affine, Moments, RunningStats
@@ -62,7 +62,7 @@ class Ghost:
         y, parts = jax.vmap(
             lambda group: self.base(group, affine, stats, epsilon=epsilon), in_axes=(rows,)
         )(groups)
-        moments = pool_moments(parts)
-        if batch.axis_name is not None:
-            moments = sync_moments(moments, batch.axis_name)
-        return reshape_like(y, x), moments
+        return reshape_like(y, x), batch.sync(pool_moments(parts))
+
+    def population(self) -> Variant:
+        return population_of(self.base)

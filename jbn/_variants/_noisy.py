@@ -6,7 +6,7 @@ from functools import partial
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jbn._batch import Batch, Variant
+from jbn._batch import Batch, Variant, population_of
 from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
 from jbn._values import check_number, check_variant
@@ -62,3 +62,6 @@ class Noisy:
         shift = center + draw(mean, y.shape, minval=-self.spread, maxval=self.spread)
         scale = stretch + self.spread * jax.random.normal(scale, y.shape, y.dtype)
         return scale * y + shift, moments
+
+    def population(self) -> Variant:
+        return population_of(self.base)

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Scalar
 
-from jbn._batch import Batch
+from jbn._batch import Batch, Variant
 from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
 from jbn._values import check_number
+from jbn._variants._standard import Standard
 
 
 @register_dataclass("r_max", "d_max")
@@ -60,3 +61,6 @@ class Renorm:
         r, d = lax.stop_gradient((r, d))
         corrected = Affine(scale * r, bias + scale * d)
         return batch.normalize(measured, corrected, epsilon), moments
+
+    def population(self) -> Variant:
+        return Standard()

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._batch import Batch
+from jbn._batch import Batch, Variant
 from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
+from jbn._variants._standard import Standard
 
 
 @register_dataclass()
@@ -32,3 +33,6 @@ class Running:
         moments = batch.measure(epsilon).moments()
         running = Moments(mean.astype(moments.mean.dtype), jnp.maximum(var, 0), moments.size)
         return batch.normalize(running, affine, epsilon), moments
+
+    def population(self) -> Variant:
+        return Standard()

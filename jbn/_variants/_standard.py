@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Float
 
-from jbn._batch import Batch
+from jbn._batch import Batch, Variant
 from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
 
@@ -27,3 +27,6 @@ class Standard:
     ) -> tuple[Float[Array, "*batch C"], Moments]:
         measured = batch.measure(epsilon)
         return batch.normalize(measured, affine, epsilon), measured.moments()
+
+    def population(self) -> Variant:
+        return self

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._batch import Batch
+from jbn._batch import Batch, Variant
 from jbn._frame import Frame, range_factor
 from jbn._measure import Measured
 from jbn._pytrees import register_dataclass
@@ -38,3 +38,6 @@ class Uncentered:
         zero = jnp.zeros_like(mean)
         measured = Measured(Frame(frame.factor, zero), zero, second, size)
         return batch.normalize(measured, affine, epsilon), measured.moments()
+
+    def population(self) -> Variant:
+        return self

@@ -131,9 +131,15 @@ def test_devices_that_do_not_meet_are_noticed(small, digits, one_device, monkeyp
 def test_batches_that_do_not_divide_are_refused(small):
     with pytest.raises(ConfigError, match="^batch_size=30: needs a multiple of the 4 devices"):
         mesh_of(small(batch_size=30, data_parallel=True))
-    ghosts = small(norms={"g": Ghost(8)}, batch_size=16, data_parallel=True)
-    with pytest.raises(ConfigError, match=r"^norms: g: Ghost\(group_size=8.*4 examples each\.$"):
-        mesh_of(ghosts)
+
+    def divided(norm):
+        return mesh_of(small(norms={"g": norm}, batch_size=16, data_parallel=True))
+
+    assert divided(Ghost(4, Detached())).size == 4
+    for norm in (Ghost(8), Ghost(4, Ghost(3))):
+        message = r"^norms: g: with data_parallel=True each of 4 devices has 4 examples\. Ghost\("
+        with pytest.raises(ConfigError, match=message):
+            divided(norm)
 
 
 def test_a_diverging_run_leaves_its_neighbours_bit_identical(small, digits, one_device):
