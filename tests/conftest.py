@@ -1,19 +1,19 @@
 """Strict rules and four devices for every test: what users switch on must not break the library."""
 
+import atexit
 import os
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
 
 # Compilation is most of the suite's time; this spares the code generator's part of it. The
 # benchmarks check the same accuracy with everything switched on.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
-)
+FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+if version("jaxlib").startswith("0.10."):
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"  # a flag of that version
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
-import atexit
-import shutil
-import tempfile
-from pathlib import Path
 
 # What one worker compiles is there for the other, and for the processes that tests start.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -22,9 +22,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
 
-import jax
-import pytest
-from hypothesis.internal.conjecture import providers
+import jax  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis.internal.conjecture import providers  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -30,8 +30,15 @@ def batch(key, shape=(6, 5, 4, 3), dtype=jnp.float32):
     return (2 * jax.random.normal(key, shape) + 1).astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(o) or "defaults")
+def name(value):
+    return "-".join(value) or "defaults" if isinstance(value, dict) else jnp.dtype(value).name
+
+
+TYPES = [(options, jnp.float32) for options in OPTIONS]
+TYPES += [(options, jnp.bfloat16) for options in OPTIONS if not options or "param_dtype" in options]
+
+
+@pytest.mark.parametrize(("options", "dtype"), TYPES, ids=name)
 def test_equals_flax_on_ordinary_data(key, options, dtype):
     x = batch(key, dtype=dtype)
     ct = jax.random.normal(jax.random.key(1), x.shape)

