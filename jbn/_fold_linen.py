@@ -9,6 +9,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jbn._fold_pairs import (
     FoldReport,
+    check_inference,
     check_trained,
     fold_pair,
     name_input,
@@ -17,7 +18,8 @@ from jbn._fold_pairs import (
     pairs,
     relative_difference,
 )
-from jbn._layer_moments import is_batch_norm
+from jbn._layer_moments import call_arguments
+from jbn._recalibrate_linen import outermost_calls
 from jbn._types import Affine, RunningStats
 
 
@@ -41,7 +43,8 @@ def fold(
       output changed.
 
     Raises:
-      ValueError: naming each norm that was never trained, or if the output is not the same.
+      ValueError: naming each norm that was never trained, one that normalises with the batch, or if
+        the output is not the same.
 
     >>> import jax, jbn.linen
     >>> model = nn.Sequential([nn.Dense(3), jbn.linen.BatchNorm(use_running_average=True)])
@@ -56,9 +59,8 @@ def fold(
 
     def listen(next_fun, args, kwargs, context):
         layer, path = context.module, "/".join(context.module.path)
-        if context.method_name != "__call__":
-            return next_fun(*args, **kwargs)
-        if is_batch_norm(layer):
+        if isinstance(layer, nn.BatchNorm):
+            check_inference(path, layer, call_arguments(layer, args, kwargs))
             x, *rest = args if args else (kwargs.pop("x"),)
             epsilons[path] = layer.epsilon
             return next_fun(name_input(path, x, layer.axis), *rest, **kwargs)
@@ -68,7 +70,7 @@ def fold(
     def run(variables):
         return model.apply(variables, *args, **kwargs)
 
-    with nn.intercept_methods(listen):
+    with nn.intercept_methods(outermost_calls(listen)):
         found, kept = pairs(run, variables)
     flat: dict[tuple[str, ...], Any] = dict(flatten_dict(variables))
     folded = {}

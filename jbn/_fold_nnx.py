@@ -16,7 +16,6 @@ from jbn._fold_pairs import (
     pairs,
     relative_difference,
 )
-from jbn._layer_moments import is_batch_norm
 from jbn._types import Affine, RunningStats
 
 
@@ -52,7 +51,7 @@ def fold(model: nnx.Module, *args: Any, **kwargs: Any) -> tuple[nnx.Module, Fold
     listener.eval()
     layers: dict[str, Any] = {_path(path): node for path, node in nnx.iter_graph(copy)}
     for path, layer in nnx.iter_graph(listener):
-        if is_batch_norm(layer) or type(layer) in (nnx.Linear, nnx.Conv):
+        if isinstance(layer, nnx.BatchNorm) or type(layer) in (nnx.Linear, nnx.Conv):
             layer.fold_path = _path(path)
             layer.__class__ = _listening(type(layer))
     graphdef, state = nnx.split(listener)

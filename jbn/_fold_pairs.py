@@ -14,6 +14,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Jaxpr, Literal, subjaxprs
 
 from jbn._fold import as_affine, fold
+from jbn._layer_moments import is_frozen
 from jbn._layout import feature_axes
 from jbn._types import Affine, RunningStats
 
@@ -79,6 +80,15 @@ def _all_jaxprs(jaxpr: Jaxpr) -> Iterator[Jaxpr]:
     yield jaxpr
     for inner in subjaxprs(jaxpr):
         yield from _all_jaxprs(inner)
+
+
+def check_inference(path: str, layer: Any, call: dict[str, Any]) -> None:
+    if not is_frozen(layer, call):
+        raise ValueError(
+            f"{path or 'the layer itself'} normalises with the statistics of a batch, which "
+            "nothing before it can do. Call the model as for inference, with train=False for "
+            "example."
+        )
 
 
 def check_trained(stats: dict[str, RunningStats]) -> None:

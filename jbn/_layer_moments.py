@@ -18,11 +18,6 @@ from jbn._types import Moments
 from jbn._variants import Standard
 
 
-def is_batch_norm(module: Any) -> bool:
-    """Whether `module` is Flax's layer or one with its interface, ours for example."""
-    return hasattr(module, "use_running_average") and hasattr(module, "momentum")
-
-
 def call_arguments(layer: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
     """The arguments of a call of `layer` by name, however they were given."""
     return inspect.signature(type(layer).__call__).bind(layer, *args, **kwargs).arguments
@@ -46,6 +41,12 @@ def layer_moments(layer: Any, call: dict[str, Any], variant: Variant, seen: Mome
     moments = variant_moments(where.flatten(x), variant, mask=mask, epsilon=layer.epsilon)
     moments = jax.tree.map(lambda leaf: leaf.reshape(seen.mean.shape), moments)
     return pool_moments(jax.tree.map(lambda *pair: jnp.stack(pair), seen, moments))
+
+
+def is_frozen(layer: Any, call: dict[str, Any]) -> bool:
+    """Whether `layer` normalises with its running statistics in a call."""
+    given = call.get("use_running_average")
+    return bool(layer.use_running_average if given is None else given)
 
 
 def nothing_seen(shape: tuple[int, ...]) -> Moments:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jbn._arrays import native
 from jbn._moments import pool_moments
@@ -69,6 +70,7 @@ def recalibrate(
 
     Raises:
       ValueError: if there is no batch, or `moments` has another structure than `stats`.
+      TypeError: if `batches` is an array.
 
     Wu & Johnson 2021 (arXiv:2105.07576), section 3.
 
@@ -101,9 +103,22 @@ def population(
     moments: Callable[[Any], Any], batches: Iterable[Any], *, progress: bool = False
 ) -> Any:
     """The pooled `Moments`, in float64, of what `moments` gives for each batch."""
+    if isinstance(batches, jax.Array | np.ndarray):
+        raise TypeError(
+            f"batches must be an iterable of batches, got an array of shape {batches.shape}, whose "
+            "parts are examples. Give a list of it: [x]."
+        )
     total = None
     for batch in track(batches) if progress else batches:
-        found = moments(native(batch))
+        try:
+            found = moments(native(batch))
+        except Exception as error:
+            if isinstance(batch, tuple | list):
+                error.add_note(
+                    f"A batch was a {type(batch).__name__} of {len(batch)}, and was passed on "
+                    "whole. If its first part is the input: (x for x, *_ in batches)."
+                )
+            raise
         with jax.enable_x64(True):
             total = _begin(found) if total is None else _pool(total, found)
     if total is None:

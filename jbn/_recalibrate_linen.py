@@ -1,6 +1,6 @@
 """`recalibrate` for a Linen model: its layers are listened to while it runs, none is changed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jbn._layer_moments import (
     call_arguments,
-    is_batch_norm,
+    is_frozen,
     layer_moments,
     nothing_seen,
     population_call,
@@ -29,6 +29,7 @@ def recalibrate(
     batches: Iterable[Any],
     *,
     progress: bool = False,
+    is_norm: Callable[[nn.Module], bool] = lambda layer: False,
     **kwargs: Any,
 ) -> tuple[dict[str, Any], dict[str, Drift]]:
     """`variables` with the running statistics of the population, and how far the old ones were.
@@ -46,6 +47,9 @@ def recalibrate(
       model, variables: left as they are.
       batches: inputs, of any sizes: `(image for image, label in loader)`.
       progress: show a progress bar on stderr.
+      is_norm: whether a layer that is no `flax.linen.BatchNorm` is one by its interface: attributes
+        `use_running_average`, `axis`, `epsilon`, an argument `x`, and `mean` and `var` of
+        "batch_stats".
       **kwargs: for `model.apply`.
 
     Returns:
@@ -68,14 +72,14 @@ def recalibrate(
 
     def listen(next_fun, args, kwargs, context):
         layer = context.module
-        if context.method_name == "__call__" and is_batch_norm(layer):
+        if isinstance(layer, nn.BatchNorm) or is_norm(layer):
             epsilons["/".join(layer.path)] = layer.epsilon
             kwargs |= _record(layer, call_arguments(layer, args, kwargs))
         return next_fun(*args, **kwargs)
 
     @jax.jit
     def run(variables, batch):
-        with nn.intercept_methods(listen):
+        with nn.intercept_methods(outermost_calls(listen)):
             _, updates = model.apply(variables, batch, mutable=["batch_stats"], **kwargs)
         flat = flatten_dict(updates.get("batch_stats", {}))
         return {"/".join(path[:-1]): seen for path, seen in flat.items() if path[-1] == _SEEN}
@@ -96,12 +100,26 @@ def recalibrate(
     return {**variables, "batch_stats": unflatten_dict(stats)}, report
 
 
+def outermost_calls(listen: Callable[..., Any]) -> Callable[..., Any]:
+    """An interceptor of `__call__` alone, and not of that of a base class within it."""
+    running: set[Any] = set()
+
+    def intercept(next_fun, args, kwargs, context):
+        call = (context.module.path, context.module.scope)
+        if context.method_name != "__call__" or call in running:
+            return next_fun(*args, **kwargs)
+        running.add(call)
+        try:
+            return listen(next_fun, args, kwargs, context)
+        finally:
+            running.discard(call)
+
+    return intercept
+
+
 def _record(layer: Any, call: dict[str, Any]) -> dict[str, Any]:
     """Notes the moments of what `layer` is called with; the call's new arguments."""
-    frozen = nn.merge_param(
-        "use_running_average", layer.use_running_average, call.get("use_running_average")
-    )
-    if frozen:
+    if is_frozen(layer, call):
         return {}
     x = call["x"]
     variant, changed = population_call(layer, call)

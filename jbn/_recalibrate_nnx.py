@@ -10,7 +10,7 @@ from flax import nnx
 
 from jbn._layer_moments import (
     call_arguments,
-    is_batch_norm,
+    is_frozen,
     layer_moments,
     nothing_seen,
     population_call,
@@ -28,6 +28,7 @@ def recalibrate(
     *,
     call: Callable[[Any, Any], Any] = lambda model, batch: model(batch),
     progress: bool = False,
+    is_norm: Callable[[Any], bool] = lambda layer: False,
 ) -> dict[str, Drift]:
     """Puts the statistics of the population into `model`; returns how far the old ones were.
 
@@ -43,6 +44,8 @@ def recalibrate(
       batches: inputs, of any sizes: `(image for image, label in loader)`.
       call: how to call a model with a batch: `lambda model, batch: model(batch["image"])`.
       progress: show a progress bar on stderr.
+      is_norm: whether a module that is no `flax.nnx.BatchNorm` is one by its interface: attributes
+        `use_running_average`, `axis`, `epsilon`, `mean` and `var`, and an argument `x`.
 
     Returns:
       A `jbn.Drift` for each layer by its path.
@@ -58,7 +61,7 @@ def recalibrate(
     [4.] [6.]
     """
     listener = nnx.clone(model)
-    for layer in _layers(listener).values():
+    for layer in _layers(listener, is_norm).values():
         for name, leaf in zip(_SEEN, jax.tree.leaves(nothing_seen(layer.mean.shape))):
             setattr(layer, name, nnx.BatchStat(leaf))
         layer.__class__ = _listening(type(layer))
@@ -70,7 +73,7 @@ def recalibrate(
         call(copy, batch)
         return {
             path: Moments(*(getattr(layer, name)[...] for name in _SEEN))
-            for path, layer in _layers(copy).items()
+            for path, layer in _layers(copy, is_norm).items()
         }
 
     found = population(partial(run, state), batches, progress=progress)
@@ -79,7 +82,7 @@ def recalibrate(
             "no batch norm ran with the statistics of a batch. Call model.train() before."
         )
     report = {}
-    for path, layer in _layers(model).items():
+    for path, layer in _layers(model, is_norm).items():
         if found[path].size.any():
             old = RunningStats(layer.mean[...], layer.var[...])
             (layer.mean[...], layer.var[...]), report[path] = replace_stats(
@@ -88,11 +91,11 @@ def recalibrate(
     return report
 
 
-def _layers(model: nnx.Module) -> dict[str, Any]:
+def _layers(model: nnx.Module, is_norm: Callable[[Any], bool]) -> dict[str, Any]:
     return {
         "/".join(map(str, path)): node
         for path, node in nnx.iter_graph(model)
-        if isinstance(node, nnx.Module) and is_batch_norm(node)
+        if isinstance(node, nnx.BatchNorm) or (isinstance(node, nnx.Module) and is_norm(node))
     }
 
 
@@ -102,8 +105,7 @@ def _listening(kind: type) -> type:
 
     def __call__(self, *args, **kwargs):
         given = call_arguments(self, args, kwargs)
-        frozen = given.get("use_running_average")
-        if not (self.use_running_average if frozen is None else frozen):
+        if not is_frozen(self, given):
             seen = Moments(*(getattr(self, name)[...] for name in _SEEN))
             variant, changed = population_call(self, given)
             seen = layer_moments(self, given, variant, seen)

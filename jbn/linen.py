@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import canonicalize_dtype
-from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
 from jbn._arrays import as_array
@@ -35,7 +34,7 @@ class BatchStatsImmutableError(flax.errors.ModifyScopeVariableError):
         Exception.__init__(self, message)  # Flax's own adds a link to Flax's page
 
 
-class BatchNorm(nn.Module):
+class BatchNorm(nn.BatchNorm):
     """`flax.linen.BatchNorm` over the functions of `jbn`: same names, defaults and variables.
 
     A checkpoint of one loads into the other: `params` holds `scale` and `bias`, `batch_stats`
@@ -74,20 +73,9 @@ class BatchNorm(nn.Module):
     {'batch_stats': {'mean': (3,), 'var': (3,)}, 'params': {'bias': (3,), 'scale': (3,)}}
     """
 
-    use_running_average: bool | None = None
     axis: int | Sequence[int] = -1
-    momentum: float = 0.99
-    epsilon: float = 1e-5
-    dtype: Dtype | None = None
-    param_dtype: Dtype = jnp.float32
-    use_bias: bool = True
-    use_scale: bool = True
-    bias_init: Initializer = nn.initializers.zeros
-    scale_init: Initializer = nn.initializers.ones
     axis_name: AxisName | None = None
     axis_index_groups: Iterable[Iterable[int]] | None = None
-    use_fast_variance: bool = True
-    force_float32_reductions: bool = True
     variant: Variant = Standard()
 
     @nn.compact

@@ -29,7 +29,7 @@ def _moved_once(stat: nnx.BatchStat) -> nnx.BatchStat:
     return stat
 
 
-class BatchNorm(nnx.Module):
+class BatchNorm(nnx.BatchNorm):
     """`flax.nnx.BatchNorm` over the functions of `jbn`: same names, defaults and variables.
 
     A state of one loads into the other: `scale` and `bias` are `nnx.Param`, `mean` and `var` are
