@@ -50,8 +50,9 @@ def fold(model: nnx.Module, *args: Any, **kwargs: Any) -> tuple[nnx.Module, Fold
     copy.eval()
     listener.eval()
     layers: dict[str, Any] = {_path(path): node for path, node in nnx.iter_graph(copy)}
-    for path, layer in nnx.iter_graph(listener):
-        if isinstance(layer, nnx.BatchNorm) or type(layer) in (nnx.Linear, nnx.Conv):
+    for path, node in nnx.iter_graph(listener):
+        if isinstance(node, nnx.BatchNorm) or type(node) in (nnx.Linear, nnx.Conv):
+            layer: Any = node
             layer.fold_path = _path(path)
             layer.__class__ = _listening(type(layer))
     graphdef, state = nnx.split(listener)

@@ -73,8 +73,8 @@ class BatchNorm(nn.BatchNorm):
     {'batch_stats': {'mean': (3,), 'var': (3,)}, 'params': {'bias': (3,), 'scale': (3,)}}
     """
 
-    axis: int | Sequence[int] = -1
-    axis_name: AxisName | None = None
+    axis: int | Sequence[int] = -1  # type: ignore[override]
+    axis_name: AxisName | None = None  # type: ignore[override]
     axis_index_groups: Iterable[Iterable[int]] | None = None
     variant: Variant = Standard()
 
