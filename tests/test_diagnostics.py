@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jbn
 from jbn import diagnostics
 
 RNG = np.random.default_rng(0)
@@ -229,6 +230,25 @@ def test_examples_that_are_all_alike():
     np.testing.assert_allclose(diagnostics.participation_ratio(x), 1, rtol=1e-5)
     np.testing.assert_allclose(diagnostics.orthogonality_gap(x), np.sqrt(0.8), rtol=1e-5)
     np.testing.assert_allclose(diagnostics.mean_absolute_cosine(x), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(16, 64), (64, 64), (32, 128), (7, 11)])
+def test_the_isometry_gap_of_what_batch_norm_gives_out(shape):
+    x = jnp.float32(RNG.normal(size=shape))
+    y, _ = jbn.batch_norm(x, *jbn.init(shape[1]))
+    assert diagnostics.isometry_gap(y) == jnp.inf  # the examples sum to zero
+    centred = np.float64(y) - np.float64(y).mean(0)
+    values = np.linalg.svd(centred, compute_uv=False)[: shape[0] - 1] ** 2
+    gap = np.log(values.mean()) - np.log(values).mean()
+    np.testing.assert_allclose(diagnostics.isometry_gap(y, centred=True), gap, rtol=1e-4)
+    np.testing.assert_allclose(diagnostics.isometry_gap(y + 5, centred=True), gap, rtol=1e-3)
+
+
+def test_zeros_spread_over_no_direction():
+    zeros = jnp.zeros((4, 3))
+    assert diagnostics.isometry_gap(zeros) == jnp.inf
+    assert diagnostics.effective_rank(zeros) == 0
+    assert diagnostics.participation_ratio(zeros) == 0
 
 
 def test_a_known_spectrum_between_the_two():

@@ -65,17 +65,20 @@ def dead_units(
     return jnp.all(rows <= jnp.asarray(threshold, rows.dtype), axis=0)
 
 
-def isometry_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
+def isometry_gap(x: Float[Array, "N ..."], *, centred: bool = False) -> Float[Array, ""]:
     r"""How far N representations are from being orthogonal and of one length.
 
     $$\phi = \log \frac{1}{N} \sum_i \lambda_i - \frac{1}{N} \sum_i \log \lambda_i$$
 
     with $\lambda$ the eigenvalues of the Gram matrix $X X^\top$ of the examples. Zero for an
-    isometry, infinite (or as large as rounding lets it be) if some examples depend on others, as
-    they must where N exceeds the dimension. Without a unit; the scale of `x` does not matter.
+    isometry. Infinite if some examples are linearly dependent to rounding, as they are where N
+    exceeds the dimension, and as those that batch norm has centred always are: their sum is zero.
+    For these take `centred`. Dimensionless; the scale of `x` does not matter.
 
     Args:
       x: one representation per example; all axes but the first are one vector.
+      centred: subtract the mean of the examples, and leave out the one eigenvalue that this makes
+        zero: N - 1 remain.
 
     Raises:
       ValueError: if `x` has fewer than two axes.
@@ -87,10 +90,16 @@ def isometry_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
     0.0 0.22314...
     """
     examples = _examples(x)
-    values = jnp.square(_singular_values(examples))
+    if centred:
+        examples = examples - jnp.mean(examples, axis=0, keepdims=True)
+    values = _singular_values(examples)
     # Examples beyond the dimension have the eigenvalue zero.
     values = jnp.pad(values, (0, examples.shape[0] - values.size))
-    return jnp.log(jnp.mean(values)) - jnp.mean(jnp.log(values))
+    values = values[:-1] if centred else values
+    rounding = max(examples.shape) * float(jnp.finfo(values.dtype).eps) * values[0]
+    values = jnp.square(jnp.where(values > rounding, values, 0))
+    gap = jnp.log(jnp.mean(values)) - jnp.mean(jnp.log(values))
+    return jnp.where(values[0] > 0, gap, jnp.inf)
 
 
 def effective_rank(x: Float[Array, "N ..."]) -> Float[Array, ""]:
@@ -98,8 +107,9 @@ def effective_rank(x: Float[Array, "N ..."]) -> Float[Array, ""]:
 
     $$\exp\left( -\sum_i p_i \log p_i \right), \qquad p_i = \frac{\lambda_i}{\sum_j \lambda_j}$$
 
-    with $\lambda$ the eigenvalues of the Gram matrix $X X^\top$. From 1 to min(N, dimension); the
-    scale of `x` does not matter, its mean does: subtract that first if you mean a covariance.
+    with $\lambda$ the eigenvalues of the Gram matrix $X X^\top$. From 1 to min(N, dimension), and 0
+    for zeros; the scale of `x` does not matter, its mean does: subtract that first if you mean a
+    covariance.
 
     Args:
       x: one representation per example; all axes but the first are one vector.
@@ -115,8 +125,10 @@ def effective_rank(x: Float[Array, "N ..."]) -> Float[Array, ""]:
     4.0
     """
     values = jnp.square(_singular_values(_examples(x)))
-    p = values / jnp.sum(values)
-    return jnp.exp(-jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1))))
+    total = jnp.sum(values)
+    p = values / jnp.where(total > 0, total, 1)
+    rank = jnp.exp(-jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1))))
+    return jnp.where(total > 0, rank, 0)
 
 
 def participation_ratio(x: Float[Array, "N ..."]) -> Float[Array, ""]:
@@ -125,8 +137,8 @@ def participation_ratio(x: Float[Array, "N ..."]) -> Float[Array, ""]:
     $$r = \frac{(\operatorname{tr} M)^2}{\|M\|_F^2}
       = \frac{(\sum_i \lambda_i)^2}{\sum_i \lambda_i^2}, \qquad M = X X^\top$$
 
-    From 1 to the rank of `x`, which it bounds from below, and never above `effective_rank`. No
-    decomposition: as cheap as one product of matrices.
+    From 1 to the rank of `x`, which it bounds from below, and never above `effective_rank`; 0 for
+    zeros. No decomposition: as cheap as one product of matrices.
 
     Args:
       x: one representation per example; all axes but the first are one vector.
@@ -141,7 +153,8 @@ def participation_ratio(x: Float[Array, "N ..."]) -> Float[Array, ""]:
     2.0
     """
     gram = _gram(_unit_scale(_examples(x)))
-    return jnp.square(jnp.trace(gram)) / jnp.sum(jnp.square(gram))
+    total = jnp.sum(jnp.square(gram))
+    return jnp.square(jnp.trace(gram)) / jnp.where(total > 0, total, 1)
 
 
 def orthogonality_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
@@ -150,7 +163,8 @@ def orthogonality_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
     $$V = \left\| \frac{X X^\top}{\|X\|_F^2} - \frac{I_N}{N} \right\|_F$$
 
     Zero if all are orthogonal and of one length, $\sqrt{1 - 1/N}$ if all are the same. Centred over
-    the examples, as after batch norm with a mean, it cannot fall below $1 / \sqrt{N (N - 1)}$.
+    the examples, as after batch norm with a mean, it cannot fall below $1 / \sqrt{N (N - 1)}$. NaN
+    for zeros, which have no length.
 
     Args:
       x: one representation per example; all axes but the first are one vector.
@@ -225,7 +239,8 @@ def _singular_values(examples: Array) -> Array:
 
 def _unit_scale(examples: Array) -> Array:
     """So that squares and fourth powers neither overflow nor vanish."""
-    return examples / jnp.max(jnp.abs(examples))
+    largest = jnp.max(jnp.abs(examples))
+    return examples / jnp.where(largest > 0, largest, 1)
 
 
 def _gram(examples: Array) -> Array:
