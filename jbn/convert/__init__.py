@@ -1,10 +1,11 @@
 """Batch norm layers in other frameworks' states, as `(Affine, RunningStats)`, and back.
 
 Every `from_*` takes the state of a whole model and returns each batch norm in it under its path;
-every `to_*` turns such a dictionary into what the framework loads. Between two, rename:
+every `to_*` turns such a dictionary into what the framework loads. Between two, rename; `into`
+checks names and shapes against the model that they are for:
 
     layers = from_torch(model.state_dict())
-    variables = to_linen({name.replace(".", "/"): layer for name, layer in layers.items()})
+    variables = to_linen(layers, rename=lambda path: path.replace(".", "/"), into=variables)
 
 No framework is imported: states come and go as dictionaries of whatever numpy reads, and only
 Equinox, which keeps its state behind indices, is asked by the methods of its own objects.
@@ -13,11 +14,11 @@ A state holds neither momentum nor epsilon: give those to the new layer. In the 
 
 | state of | momentum | default epsilon | running variance | momentum of the next step |
 |---|---|---|---|---|
-| PyTorch | 1 - its momentum | 1e-5 | over **N - 1** | as ever |
-| Flax | its momentum | 1e-5 | over N | as ever |
-| Keras | its momentum | **1e-3** | over N | as ever |
+| PyTorch | 1 - its momentum | 1e-5 | over **N - 1** | unchanged |
+| Flax | its momentum | 1e-5 | over N | unchanged |
+| Keras | its momentum | **1e-3** | over N | unchanged |
 | Haiku | its decay rate | 1e-5 | over N | `debiased_momentum(counter, decay_rate)` |
-| Equinox, "ema" | its momentum | 1e-5 | over N | as ever |
+| Equinox, "ema" | its momentum | 1e-5 | over N | unchanged |
 | Equinox, "batch" | its momentum | 1e-5 | over N | `debiased_momentum(counter, momentum)` |
 
 So a PyTorch layer of momentum 0.1 goes on exactly as before with

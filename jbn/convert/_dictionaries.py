@@ -1,11 +1,15 @@
 """PyTorch, Flax and Keras: the four vectors lie side by side in a dictionary."""
 
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from jbn.convert._states import Layers, Names, nest, read, write
+from jbn.convert._states import Layers, Names, nest, put_into, read, rename_layers, write
+
+Rename: TypeAlias = Mapping[str, str] | Callable[[str], str]
 
 _TORCH = Names(
     "PyTorch", ".", ("", "weight"), ("", "bias"), ("", "running_mean"), ("", "running_var"),
@@ -53,13 +57,30 @@ def from_torch(
 
 
 def to_torch(
-    layers: Layers, *, use_scale: bool = True, use_bias: bool = True
-) -> dict[str, np.ndarray]:
+    layers: Layers,
+    *,
+    rename: Rename | None = None,
+    into: Mapping[str, Any] | None = None,
+    use_scale: bool = True,
+    use_bias: bool = True,
+) -> dict[str, Any]:
     """Entries of a PyTorch `state_dict`, as arrays: wrap each in `torch.from_numpy`.
 
     Without `num_batches_tracked`, which PyTorch then sets to 0.
+
+    Args:
+      layers: from any framework.
+      rename: the layers' paths here, as a mapping of those that change or a function of each:
+        `lambda path: path.replace("/", ".")`.
+      into: a model's whole state, which is returned with these layers in the place of its own, in
+        its types. Layers that it does not have, and shapes that differ, are refused by name.
+      use_scale, use_bias: False to leave out scales that are 1, biases that are 0. With `into`
+        its own layers decide.
+
+    Raises:
+      ValueError: if a name or a shape does not fit, or what is left out is not the identity.
     """
-    return write(_TORCH, layers, use_scale, use_bias)
+    return _write(_TORCH, layers, use_scale, use_bias, rename, into)
 
 
 def from_linen(
@@ -74,28 +95,59 @@ def from_linen(
     return read(_LINEN, variables, prefix, use_scale, use_bias)
 
 
-def to_linen(layers: Layers, *, use_scale: bool = True, use_bias: bool = True) -> dict[str, Any]:
-    """Nested `params` and `batch_stats`, to be merged into a model's variables.
+def to_linen(
+    layers: Layers,
+    *,
+    rename: Rename | None = None,
+    into: Mapping[str, Any] | None = None,
+    use_scale: bool = True,
+    use_bias: bool = True,
+) -> dict[str, Any]:
+    """Nested `params` and `batch_stats`; with `into=variables` the variables of the whole model.
+
+    Arguments and errors: as `to_torch`. Merge the nested dictionaries at every level, if you do it
+    yourself: a name that the model does not have is ignored by Linen.
 
     >>> import jax, jax.numpy as jnp, jbn
     >>> print(jax.tree.map(jnp.shape, to_linen({"net/norm": jbn.init(2)})))
     {'batch_stats': {'net': {'norm': {'mean': (2,), 'var': (2,)}}},
      'params': {'net': {'norm': {'bias': (2,), 'scale': (2,)}}}}
     """
-    return nest(write(_LINEN, layers, use_scale, use_bias))
+    return _write(_LINEN, layers, use_scale, use_bias, rename, into, nest)
 
 
 def from_nnx(
-    state: Mapping[Any, Any], *, prefix: str = "", use_scale: bool = True, use_bias: bool = True
+    state: Any, *, prefix: str = "", use_scale: bool = True, use_bias: bool = True
 ) -> Layers:
-    """The batch norms of `nnx.state(model)` or its pure dict, by path (`"layers/1"`).
+    """The batch norms of a model, `nnx.state(model)` or its pure dict, by path (`"layers/1"`).
     Arguments and errors: as `from_torch`."""
-    return read(_NNX, state, prefix, use_scale, use_bias)
+    return read(_NNX, _pure(state), prefix, use_scale, use_bias)
 
 
-def to_nnx(layers: Layers, *, use_scale: bool = True, use_bias: bool = True) -> dict[Any, Any]:
-    """A nested dict for `nnx.update(model, ...)`; numbers in paths index lists."""
-    return nest(write(_NNX, layers, use_scale, use_bias), index=True)
+def to_nnx(
+    layers: Layers,
+    *,
+    rename: Rename | None = None,
+    into: Any = None,
+    use_scale: bool = True,
+    use_bias: bool = True,
+) -> dict[Any, Any]:
+    """A nested dict for `nnx.update(model, ...)`; numbers in paths index lists.
+
+    `into` is the model, or its state: paths are then its own, also where a key is a numeral in
+    quotes or holds a slash. Arguments and errors: as `to_torch`.
+    """
+    nested = partial(nest, index=True)
+    return _write(_NNX, layers, use_scale, use_bias, rename, _pure(into), nested)
+
+
+def _pure(state: Any) -> Any:
+    """The nested dictionary of a model of NNX, or of its state."""
+    if state is None or type(state) is dict:
+        return state
+    from flax import nnx  # only where an object of its own came
+
+    return nnx.to_pure_dict(nnx.state(state) if isinstance(state, nnx.Module) else state)
 
 
 def from_keras(
@@ -108,13 +160,28 @@ def from_keras(
     """The batch norms of `{v.path: v.numpy() for v in model.variables}`, by path.
 
     Keras's epsilon is 1e-3 unless its layer was told otherwise: pass it on. Arguments and errors:
-    as `from_torch`; the state of a renormalising layer counts as unknown.
+    as `from_torch`; the state of a renormalising layer counts as unknown. Names of tf.keras, which
+    end in ":0", are read too.
     """
-    return read(_KERAS, weights, prefix, use_scale, use_bias)
+    plain = {re.sub(r":\d+$", "", path): value for path, value in weights.items()}
+    return read(_KERAS, plain, prefix, use_scale, use_bias)
 
 
 def to_keras(
-    layers: Layers, *, use_scale: bool = True, use_bias: bool = True
+    layers: Layers,
+    *,
+    rename: Rename | None = None,
+    into: Mapping[str, Any] | None = None,
+    use_scale: bool = True,
+    use_bias: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Arrays by variable path: `v.assign(new[v.path])` for each variable `v` that has one."""
-    return write(_KERAS, layers, use_scale, use_bias)
+    """Arrays by variable path: `v.assign(new[v.path])` for each variable `v` that has one.
+    Arguments and errors: as `to_torch`."""
+    return _write(_KERAS, layers, use_scale, use_bias, rename, into)
+
+
+def _write(names, layers, use_scale, use_bias, rename, into, nested=lambda flat: flat) -> Any:
+    layers = rename_layers(layers, rename)
+    if into is not None:
+        return put_into(names, layers, into)
+    return nested(write(names, layers, use_scale, use_bias))

@@ -1,6 +1,7 @@
 """Layers in a dictionary of arrays, found and written by their names: every framework alike."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -150,7 +151,7 @@ def _vector(path: str, value: Any, squeeze: bool) -> jax.Array:
 def write(names: Names, layers: Layers, use_scale: bool, use_bias: bool) -> dict[str, np.ndarray]:
     flat = {}
     for layer, (affine, stats) in layers.items():
-        check_identity(f"layer {layer!r}", affine, scale=use_scale, bias=use_bias)
+        check_identity(f"layer {layer!r}", affine, use_scale, use_bias)
         if use_scale:
             flat[names.key(layer, names.scale)] = affine.scale
         if use_bias:
@@ -160,8 +161,60 @@ def write(names: Names, layers: Layers, use_scale: bool, use_bias: bool) -> dict
     return {key: np.array(value) for key, value in flat.items()}
 
 
-def check_identity(layer: str, affine: Affine, *, scale: bool, bias: bool) -> None:
-    """What is left out must say nothing."""
+def put_into(names: Names, layers: Layers, target: Mapping[Any, Any]) -> dict[Any, Any]:
+    """`target`, a whole model's state, with the vectors of `layers` in the place of its own."""
+    flat = flatten(target, names.separator)
+    homes = [layer for key in flat if (layer := names.layer(key, names.mean)) is not None]
+    if strangers := [layer for layer in layers if layer not in homes]:
+        raise ValueError(
+            f"{names.framework} target: no batch norm is called {strangers}. It has {homes}. "
+            f"Say which is which: rename={{{strangers[0]!r}: ...}}."
+        )
+    new: dict[str, np.ndarray] = {}
+    for name, layer in layers.items():
+        has = (names.key(name, names.scale) in flat, names.key(name, names.bias) in flat)
+        check_identity(f"layer {name!r}, whose target has no place for it,", layer[0], *has)
+        new |= write(names, {name: layer}, *has)
+    shapes = {key: (value.shape, tuple(flat[key].shape)) for key, value in new.items()}
+    if wrong := {key: pair for key, pair in shapes.items() if pair[0] != pair[1]}:
+        raise ValueError(f"{names.framework} target: shapes (given, there) differ: {wrong}.")
+    return _replace(target, names.separator, new)
+
+
+def _replace(tree: Mapping[Any, Any], separator: str, new: Mapping[str, Any], above: str = ""):
+    result = {}
+    for name, old in tree.items():
+        key = f"{above}{name}"
+        if isinstance(old, Mapping):
+            result[name] = _replace(old, separator, new, key + separator)
+        elif key not in new:
+            result[name] = old
+        elif hasattr(old, "new_tensor"):  # PyTorch's, of its type and on its device
+            result[name] = old.new_tensor(new[key])
+        else:
+            result[name] = new[key].astype(old.dtype)
+    return result
+
+
+def rename_layers(
+    layers: Layers, rename: Mapping[str, str] | Callable[[str], str] | None
+) -> Layers:
+    """`layers` under other paths: by a mapping of those that change, or a function of all."""
+    if rename is None:
+        return layers
+    if isinstance(rename, Mapping):
+        if strangers := [name for name in rename if name not in layers]:
+            raise ValueError(f"rename has {strangers}, and the layers are {list(layers)}.")
+        pairs = {name: rename.get(name, name) for name in layers}
+    else:
+        pairs = {name: rename(name) for name in layers}
+    if twice := [name for name, count in Counter(pairs.values()).items() if count > 1]:
+        raise ValueError(f"rename gives {twice} to more than one layer.")
+    return {pairs[name]: layer for name, layer in layers.items()}
+
+
+def check_identity(layer: str, affine: Affine, scale: bool, bias: bool) -> None:
+    """Refuses to leave out a scale that is not 1, or a bias that is not 0."""
     if not scale and np.any(np.asarray(affine.scale) != 1):
         raise ValueError(f"{layer} has a scale that is not 1: without it, it would be lost.")
     if not bias and np.any(np.asarray(affine.bias) != 0):

@@ -80,3 +80,14 @@ def test_layers_without_running_statistics_are_not_taken_for_batch_norms():
     )
     with pytest.raises(ValueError, match="no batch norm"):
         from_torch(net.state_dict())
+
+
+def test_layers_go_into_a_state_dict():
+    rng = np.random.default_rng(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).half()
+    vectors = rng.random((4, 4)).astype(np.float32)
+    layer = jbn.Affine(*vectors[:2]), jbn.RunningStats(*vectors[2:])
+    state = to_torch({"norm": layer}, rename={"norm": "1"}, into=model.state_dict())
+    model.load_state_dict(state)  # strict
+    np.testing.assert_array_equal(model[1].running_var.numpy(), np.float16(vectors[3]))
+    assert model[1].weight.dtype == torch.float16
