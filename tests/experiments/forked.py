@@ -80,7 +80,7 @@ class Started:
 
 
 class Workshop:
-    """Starts processes that share a compilation cache, in `folder`."""
+    """Starts processes, whose logs go to `folder`."""
 
     def __init__(self, folder: Path, devices: int = 2) -> None:
         self._folder, self._devices = folder, devices
@@ -104,7 +104,6 @@ class Workshop:
             args=(
                 [*command, *arguments],
                 log,
-                self._folder / "cache",
                 self._devices,
                 prepare,
                 prepared_with,
@@ -256,7 +255,6 @@ def _report() -> types.ModuleType:
 def _work(
     command: list[str],
     log: Path,
-    cache: Path,
     devices: int,
     prepare: Callable[..., None] | None,
     prepared_with: tuple[Any, ...],
@@ -268,9 +266,6 @@ def _work(
 
     sys.stdout = sys.stderr = log.open("w", buffering=1)
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     checkpoint.TRAINING_PER_SAVE = 0  # at every evaluation
     sys.modules["experiments.report"] = _report()
     on_devices(devices)

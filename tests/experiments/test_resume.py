@@ -15,7 +15,7 @@ from forked import Workshop, die_at, full_disk_at, on_devices, wait_for_ever
 from experiments import lock
 from experiments.results import as_arrays
 
-KILLS = 20
+KILLS = 12
 MOMENTS = ("half", "whole", "named", "swept")
 # config.json, metrics.csv, a checkpoint at each evaluation of two networks, metrics.nc
 FILES = 2 + 40 + 1
