@@ -195,3 +195,46 @@ class BatchNorm(nnx.BatchNorm):
         """
         if use_running_average is not None:
             self.use_running_average = use_running_average
+
+
+def replace_norms(model: nnx.Module, **options: Any) -> list[str]:
+    """Makes every batch norm in `model` one of this class; returns their paths.
+
+    For models that one does not want to edit: a variant, a momentum or an axis name for all norms.
+    Variables stay. A function that `nnx.jit` has compiled is compiled anew.
+
+    Args:
+      model: its norms change, those of `flax.nnx` too.
+      **options: attributes of `BatchNorm` to set: `variant`, `momentum`, `epsilon`, `axis`,
+        `axis_name`, `axis_index_groups`, `dtype`, `use_running_average`, `promote_dtype`.
+
+    Raises:
+      TypeError: for another attribute.
+
+    >>> import jbn
+    >>> model = nnx.Sequential(nnx.BatchNorm(3, rngs=nnx.Rngs(0)))
+    >>> print(replace_norms(model, variant=jbn.Ghost(4)), type(model.layers[0]) is BatchNorm)
+    ['layers/0'] True
+    """
+    if unknown := sorted(options.keys() - _REPLACEABLE):
+        raise TypeError(
+            f"not to be replaced: {', '.join(unknown)}. These can be: "
+            f"{', '.join(sorted(_REPLACEABLE))}."
+        )
+    paths = []
+    for path, node in nnx.iter_graph(model):
+        if not isinstance(node, nnx.BatchNorm):
+            continue
+        if not isinstance(node, BatchNorm):
+            norm: Any = node
+            norm.__class__, norm.variant = BatchNorm, Standard()
+        for name, value in options.items():
+            setattr(node, name, value)
+        paths.append("/".join(map(str, path)))
+    return paths
+
+
+_REPLACEABLE = {
+    "variant", "momentum", "epsilon", "axis", "axis_name", "axis_index_groups", "dtype",
+    "use_running_average", "promote_dtype",
+}  # fmt: skip
