@@ -186,7 +186,8 @@ def replace_norms(function: Callable[..., Any], **options: Any) -> Callable[...,
         if not isinstance(layer, nn.BatchNorm):
             return next_fun(*args, **kwargs)
         kept = {name: getattr(layer, name) for name in fields if hasattr(layer, name)}
-        return BatchNorm(**(kept | options), parent=layer.scope)(*args, **kwargs)
+        scope: Any = layer.scope  # the same variables
+        return BatchNorm(**(kept | options), parent=scope)(*args, **kwargs)
 
     @wraps(function)
     def run(*args, **kwargs):
