@@ -53,6 +53,28 @@ def test_renorm_lies_between_training_and_inference():
     chex.assert_trees_all_close(free, jbn.normalize(X, *STATS, *AFFINE), atol=1e-5)
 
 
+def test_renorm_begins_as_batch_norm_and_opens():
+    @jax.jit
+    def bounds(step, **options):
+        renorm = jbn.Renorm.at(step, **options)
+        return jnp.stack([jnp.asarray(bound) for bound in (renorm.r_max, renorm.d_max)])
+
+    published = {
+        0: (1, 0),
+        5000: (1, 0),
+        25_000: (1 + 2 * 20 / 35, 5),
+        40_000: (3, 5),
+        10**6: (3, 5),
+    }
+    for step, right in published.items():
+        np.testing.assert_allclose(bounds(step), right, rtol=1e-6)
+    opened = [jbn.Renorm.at(step, warmup=9, r_steps=0, d_steps=0) for step in (8, 9)]
+    chex.assert_trees_all_close(opened[0], jbn.Renorm(1.0, 0.0))
+    chex.assert_trees_all_close(opened[1], jbn.Renorm(3.0, 5.0))
+    with pytest.raises(ValueError, match="step"):
+        jbn.Renorm.at(-1)
+
+
 def test_renorm_is_the_papers_algorithm():
     y, _ = train(jbn.Renorm(1.2, 0.3))
     mean, deviation = X.mean(0), jnp.sqrt(X.var(0) + 1e-5)

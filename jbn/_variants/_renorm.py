@@ -25,8 +25,8 @@ class Renorm:
     with $\sigma_B^2 = \text{var}_B + \epsilon$ and $\sigma^2 = \text{var} + \epsilon$. No gradient
     flows through r and d. At (1, 0) it is `Standard`; where nothing is clipped, its values are
     those of inference. For small batches and batches that are not drawn at random. Let the running
-    statistics settle first: begin at (1, 0) and widen both bounds over some thousands of steps.
-    They may be traced, a schedule for example, and do not recompile.
+    statistics settle first: `Renorm.at(step)` begins at (1, 0) and widens both bounds. They may be
+    traced, and do not recompile.
 
     Attributes:
       r_max: at least 1.
@@ -45,6 +45,49 @@ class Renorm:
         for name, value, low in (("r_max", self.r_max, 1.0), ("d_max", self.d_max, 0.0)):
             number = check_number(name, value, low=low, high=float("inf"))
             object.__setattr__(self, name, number)
+
+    @classmethod
+    def at(
+        cls,
+        step: int | Scalar,
+        *,
+        warmup: int = 5_000,
+        r_max: float = 3.0,
+        r_steps: int = 35_000,
+        d_max: float = 5.0,
+        d_steps: int = 20_000,
+    ) -> "Renorm":
+        r"""The bounds of a step: batch norm first, then wider ones, step by step.
+
+        $$r_{max}(t) = 1 + (r_{max} - 1)\, w, \qquad
+          w = \text{clip}_{[0, 1]} \frac{t - \text{warmup}}{r_{steps}}$$
+
+        and likewise $d_{max}(t)$ from 0. By default as published. With `r_steps=0, d_steps=0` the
+        bounds open at once after `warmup`, as CrossQ's do after 100 000 steps.
+
+        Args:
+          step: batches seen before this one, 0 at first; may be traced.
+          warmup: steps of `Standard`.
+          r_max, d_max: the bounds in the end.
+          r_steps, d_steps: steps in which each is widened.
+
+        Ioffe 2017 (arXiv:1702.03275), section 4; Bhatt et al. 2024 (arXiv:1902.05605), CrossQ.
+
+        >>> for step in (0, 5_000, 22_500, 40_000):
+        ...     renorm = Renorm.at(step)
+        ...     print(renorm.r_max, renorm.d_max)
+        1.0 0.0
+        1.0 0.0
+        2.0 4.375
+        3.0 5.0
+        """
+        past = jnp.asarray(check_number("step", step, low=0.0, high=float("inf")), jnp.float32)
+        past = past - warmup
+        r, d = (
+            jnp.clip(past / steps, 0, 1) if steps else (past >= 0).astype(jnp.float32)
+            for steps in (r_steps, d_steps)
+        )
+        return cls(1 + (r_max - 1) * r, d_max * d)
 
     def __call__(
         self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
