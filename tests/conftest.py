@@ -15,8 +15,11 @@ if version("jaxlib").startswith("0.10."):
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# What one worker compiles is there for the other, and for the processes that tests start.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+# What a worker compiles is there for the processes that it starts; another worker could read a file
+# that is half written.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    os.environ["JAX_COMPILATION_CACHE_DIR"] += f"/{worker}"
+elif "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     cache = os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="jbn-tests-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"

@@ -10,7 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("check_vma", ["vma", "no-vma"])
+@pytest.mark.parametrize("check_vma", ["vma", pytest.param("no-vma", marks=pytest.mark.long)])
 def test_one_odd_device_is_right_and_nothing_hangs(check_vma):
     settings = os.environ | {"PYTHONPATH": str(HERE.parent)}
     script = [sys.executable, "-W", "error", str(HERE / "unlike_devices.py"), check_vma]

@@ -1,6 +1,7 @@
 """PyTorch, Flax and Keras: the four vectors lie side by side in a dictionary."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
@@ -145,8 +146,7 @@ def _pure(state: Any) -> Any:
     """The nested dictionary of a model of NNX, or of its state."""
     if state is None or type(state) is dict:
         return state
-    from flax import nnx  # only where an object of its own came
-
+    nnx = sys.modules["flax.nnx"]  # loaded, or there would be no object of its own
     return nnx.to_pure_dict(nnx.state(state) if isinstance(state, nnx.Module) else state)
 
 

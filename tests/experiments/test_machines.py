@@ -252,6 +252,7 @@ def test_batches_over_two_processes_are_those_over_two_devices(workshop, tmp_pat
         np.testing.assert_allclose(mine[name].values, table, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.long  # spread batches above, and killed runs in test_resume
 def test_spread_batches_killed_and_resumed(workshop, tmp_path):
     folder, alone = tmp_path / "out", tmp_path / "alone"
     for out, fate in ((folder, (AT_STEP_10, "half")), (folder, ()), (alone, ())):

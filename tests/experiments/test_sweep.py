@@ -112,6 +112,7 @@ def test_batches_over_devices_are_the_batches_of_one_device(small, digits, one_d
     chex.assert_trees_all_close(spread, alone, rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.long  # a test of the test above
 @pytest.mark.parametrize("forgotten", ["gradients", "moments"])
 def test_devices_that_do_not_meet_are_noticed(small, digits, one_device, monkeypatch, forgotten):
     fields = {"norms": {"bn": Standard()}, "seeds": (0,), "learning_rates": (0.1,)}
