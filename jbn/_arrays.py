@@ -157,14 +157,23 @@ def broadcast_mask(mask: Array | None, x: Array) -> Bool[Array, "..."] | None:
     mask = as_array(mask, "mask")
     if not (mask.dtype == bool or jnp.issubdtype(mask.dtype, jnp.integer)):
         raise TypeError(
-            f"mask must be an array of bool (True = counts), got {mask.dtype}. Weights are not "
-            "supported: compare them with a threshold first."
+            f"mask must be an array of bool (True = counts), got {mask.dtype}. Weights go to "
+            "batch_moments(x, weights=...); here compare them with a threshold first."
         )
-    leading = mask.shape == x.shape[: mask.ndim]
-    aligned = mask.ndim == x.ndim and all(m in (1, n) for m, n in zip(mask.shape, x.shape))
-    if not (mask.ndim and (leading or aligned)):
+    return _align("mask", "flag", mask, x).astype(bool)
+
+
+def align_weights(weights: Any, x: Array) -> Float[Array, "..."]:
+    """`weights`, in the shapes of a mask, with as many axes as `x`."""
+    return _align("weights", "number", check_float(weights, "weights"), x)
+
+
+def _align(name: str, of: str, array: Array, x: Array) -> Array:
+    leading = array.shape == x.shape[: array.ndim]
+    aligned = array.ndim == x.ndim and all(m in (1, n) for m, n in zip(array.shape, x.shape))
+    if not (array.ndim and (leading or aligned)):
         raise ValueError(
-            f"mask of shape {mask.shape} does not fit x of shape {x.shape}. It must be one flag "
+            f"{name} of shape {array.shape} does not fit x of shape {x.shape}. It must be one {of} "
             f"per example, {x.shape[:-1]} or {(*x.shape[:-1], 1)}, or one per element, {x.shape}."
         )
-    return jnp.reshape(mask, mask.shape + (1,) * (x.ndim - mask.ndim)).astype(bool)
+    return jnp.reshape(array, array.shape + (1,) * (x.ndim - array.ndim))

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jbn._arrays import broadcast_mask, check_filled, check_float, statistics_dtype
+from jbn._arrays import (
+    align_weights,
+    batch_axes,
+    broadcast_mask,
+    check_filled,
+    check_float,
+    statistics_dtype,
+)
 from jbn._devices import Devices, gather, group_axis
 from jbn._frame import Frame, range_factor
 from jbn._measure import Measured, Values, measure, two_sum
@@ -19,7 +26,9 @@ from jbn._values import as_moments, numbers_to_device
 Parts = TypeVar("Parts", Moments, Measured)
 
 
-def batch_moments(x: Float[Array, "*batch C"], *, mask: Array | None = None) -> Moments:
+def batch_moments(
+    x: Float[Array, "*batch C"], *, mask: Array | None = None, weights: Array | None = None
+) -> Moments:
     r"""Mean, biased variance and size of each feature over all axes but the last.
 
     $$\mu = \frac1n \sum_i x_i, \qquad \sigma^2 = \frac1n \sum_i (x_i - \mu)^2$$
@@ -31,13 +40,16 @@ def batch_moments(x: Float[Array, "*batch C"], *, mask: Array | None = None) -> 
       x: floating-point, features last. bfloat16 and float16 are summed in float32.
       mask: True where an example counts, one flag per example (`x.shape[:-1]`) or per element
         (`x.shape`, or with ones). What it excludes may hold NaN: no value or gradient notices.
+      weights: how much each example counts, in the shapes of a mask: 2 is an example given twice,
+        and their sum is the size. Differentiable: importance weights, soft masks. A negative weight
+        makes the moments NaN.
 
     Returns:
       `Moments` of shape (C,), at least float32. Where nothing counts they are zeros of size zero.
 
     Raises:
-      TypeError: if `x` is not floating-point, or `mask` is not boolean.
-      ValueError: if `x` has no batch axis, or `mask` does not fit it.
+      TypeError: if `x` or `weights` is not floating-point, or `mask` is not boolean.
+      ValueError: if `x` has no batch axis, or `mask` or `weights` do not fit it.
 
     Ioffe & Szegedy 2015 (arXiv:1502.03167), Algorithm 1.
 
@@ -50,7 +62,10 @@ def batch_moments(x: Float[Array, "*batch C"], *, mask: Array | None = None) -> 
     if x.ndim < 2:
         raise ValueError(f"x must have shape (*batch, features), got {x.shape}.")
     check_filled(x)
-    return _batch_moments(x, broadcast_mask(mask, x))
+    mask = broadcast_mask(mask, x)
+    if weights is None:
+        return _batch_moments(x, mask)
+    return _weighted_moments(x, mask, align_weights(weights, x))
 
 
 @jax.jit
@@ -58,6 +73,18 @@ def _batch_moments(x: Array, mask: Array | None) -> Moments:
     values = Values.of(clean_padding(x, mask), statistics_dtype(x.dtype))
     guess = jnp.zeros(x.shape[-1:], values.wide.dtype)
     return measure(values, mask, guess, 0.0).moments()
+
+
+@jax.jit
+def _weighted_moments(x: Array, mask: Array | None, weights: Array) -> Moments:
+    # Every example is a part of its own, and the whole is pooled from them.
+    x = x.astype(statistics_dtype(x.dtype))
+    weights = jnp.broadcast_to(jnp.where(weights < 0, jnp.nan, weights).astype(x.dtype), x.shape)
+    # Of weight zero an example still has a derivative in its weight, unless it is padding.
+    counts = (weights != 0) | jnp.isfinite(jnp.square(x))
+    if mask is not None:
+        weights, counts = jnp.where(mask, weights, 0), counts & mask
+    return _pool(Moments(x, jnp.zeros_like(x), weights), counts, batch_axes(x))
 
 
 def clean_padding(x: Array, mask: Array | None) -> Array:
@@ -106,20 +133,25 @@ def pool_moments(stacked: Moments) -> Moments:
 
 @jax.jit
 def _pool_moments(stacked: Moments) -> Moments:
-    present = stacked.size > 0
-    size = jnp.sum(stacked.size, axis=0)
-    weight = stacked.size / jnp.maximum(size, 1)[None]
+    return _pool(stacked, stacked.size > 0, axes=(0,))
+
+
+def _pool(parts: Moments, present: Array, axes: tuple[int, ...]) -> Moments:
+    """The moments of the parts that are `present`, along `axes`."""
+    size = jnp.sum(parts.size, axis=axes, keepdims=True)
+    weight = parts.size / jnp.where(size > 0, size, 1)
+
+    def average(leaf):
+        return jnp.sum(weight * jnp.where(present, leaf, 0), axis=axes, keepdims=True)
+
     # About a value among the means, so that large means lose no digits to each other.
-    origin = lax.stop_gradient(_weighted_sum(weight, present, stacked.mean))
-    offset = jnp.where(present, stacked.mean - origin[None] + stacked.remainder, 0)
-    rest = _weighted_sum(weight, present, offset)
-    mean, remainder = two_sum(origin, rest)
-    between = jnp.square(offset - rest[None])
-    return Moments(mean, _weighted_sum(weight, present, stacked.var + between), size, remainder)
-
-
-def _weighted_sum(weight: Array, present: Array, leaf: Array) -> Array:
-    return jnp.sum(weight * jnp.where(present, leaf, 0), axis=0)
+    origin = lax.stop_gradient(average(parts.mean))
+    offset = jnp.where(present, parts.mean - origin + parts.remainder, 0)
+    rest = average(offset)
+    var = average(parts.var + jnp.square(offset - rest))
+    mean, rest, var, size = (jnp.squeeze(leaf, axes) for leaf in (origin, rest, var, size))
+    mean, remainder = two_sum(mean, rest)
+    return Moments(mean, var, size, remainder)
 
 
 def pool_measured(stacked: Measured) -> Measured:

@@ -198,6 +198,7 @@ def large() -> dict[str, Draw]:
         "a million rows of N(0, 1), 1e14 in row 17": with_rows([17], 1e14, 0, shape),
         "a million rows, sorted": lambda rng: np.sort(normal(rng, 50, 30, shape), axis=0),
         "a million rows of constant 0.1": lambda rng: np.full(shape, 0.1),
+        "-0.1 or 0.1 in 65536 rows of 64": lambda rng: rng.choice([-0.1, 0.1], (65_536, 64)),
     }
 
 

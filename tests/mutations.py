@@ -62,17 +62,17 @@ MUTATIONS = {
     "average per-device means without sizes": (
         "jbn/_moments.py",
         (
-            "weight = stacked.size / jnp.maximum(size, 1)[None]",
-            "weight = jnp.ones_like(stacked.size) / stacked.size.shape[0]",
+            "weight = parts.size / jnp.where(size > 0, size, 1)",
+            "weight = jnp.ones_like(parts.size) / parts.size.shape[0]",
         ),
     ),
     "forget the variance between parts": (
         "jbn/_moments.py",
-        ("stacked.var + between", "stacked.var"),
+        ("parts.var + jnp.square(offset - rest)", "parts.var"),
     ),
     "pool rounded means": (
         "jbn/_moments.py",
-        ("stacked.mean - origin[None] + stacked.remainder", "stacked.mean - origin[None]"),
+        ("parts.mean - origin + parts.remainder", "parts.mean - origin"),
     ),
     "pool far means in the units of the parts": (
         "jbn/_moments.py",
