@@ -12,9 +12,11 @@ from jbn._fold_pairs import (
     check_inference,
     check_trained,
     fold_pair,
+    is_linear,
     name_input,
     name_output,
     obstacle,
+    overflow,
     pairs,
     relative_difference,
 )
@@ -22,20 +24,28 @@ from jbn._layer_moments import call_arguments
 from jbn._recalibrate_linen import outermost_calls
 from jbn._types import Affine, RunningStats
 
+_LINEAR = (nn.Dense, nn.Conv, nn.ConvTranspose)
+
 
 def fold(
-    model: nn.Module, variables: Mapping[str, Any], *args: Any, **kwargs: Any
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    *args: Any,
+    tolerance: float | None = None,
+    **kwargs: Any,
 ) -> tuple[dict[str, Any], FoldReport]:
     """Variables of the same model in which the norms' scales live in the kernels before them.
 
     Runs `model.apply(variables, *args, **kwargs)`, which must be inference, to see which norm
-    reads which `nn.Dense` or `nn.Conv`. A folded norm becomes the identity (scale 1, bias 0, mean
-    0, variance 1 - epsilon); where the linear layer has no bias, its mean is minus the new one.
-    So the model still runs unchanged, and one written without these norms, with biases, gives
-    the same from the same `params`. Norms of `jbn.linen` and `flax.linen` alike.
+    reads which `nn.Dense`, `nn.Conv` or `nn.ConvTranspose`. A folded norm becomes the identity
+    (scale 1, bias 0, mean 0, variance 1 - epsilon); where the linear layer has no bias, its mean is
+    minus the new one. So the model still runs unchanged, and one written without these norms, with
+    biases, gives the same from the same `params`. Norms of `jbn.linen` and `flax.linen` alike.
 
     Args:
       model, variables: left as they are.
+      tolerance: how far the output may move, beside its largest value; by default 1e-4, or four
+        units of rounding of its type.
       *args, **kwargs: an example input, and what makes the call inference: `train=False`.
 
     Returns:
@@ -65,7 +75,7 @@ def fold(
             epsilons[path] = layer.epsilon
             return next_fun(name_input(path, x, layer.axis), *rest, **kwargs)
         y = next_fun(*args, **kwargs)
-        return name_output(path, y) if type(layer) in (nn.Dense, nn.Conv) else y
+        return name_output(path, y) if is_linear(layer, _LINEAR) else y
 
     def run(variables):
         return model.apply(variables, *args, **kwargs)
@@ -92,6 +102,9 @@ def fold(
         affine = Affine(*(flat.get(place, one) for place, one in zip(places, identity)))
         bias = key("params", linear, "bias")
         new = fold_pair(flat[kernel], flat.get(bias), affine, stats, epsilons[path])
+        if reason := overflow(*new[:2]):
+            kept[path] = reason
+            continue
         flat[kernel], new_bias, (mean, var) = new
         flat |= {} if new_bias is None else {bias: new_bias}
         flat |= {key("batch_stats", path, "mean"): mean, key("batch_stats", path, "var"): var}
@@ -102,5 +115,5 @@ def fold(
         }
         folded[path] = linear
     result: dict[str, Any] = unflatten_dict(flat)
-    difference = relative_difference(run(variables), run(result))
+    difference = relative_difference(run(variables), run(result), tolerance)
     return result, FoldReport(folded, kept, difference)

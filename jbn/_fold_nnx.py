@@ -10,25 +10,33 @@ from jbn._fold_pairs import (
     FoldReport,
     check_trained,
     fold_pair,
+    is_linear,
     name_input,
     name_output,
     obstacle,
+    overflow,
     pairs,
     relative_difference,
 )
 from jbn._types import Affine, RunningStats
 
+_LINEAR = (nnx.Linear, nnx.Conv, nnx.ConvTranspose)
 
-def fold(model: nnx.Module, *args: Any, **kwargs: Any) -> tuple[nnx.Module, FoldReport]:
+
+def fold(
+    model: nnx.Module, *args: Any, tolerance: float | None = None, **kwargs: Any
+) -> tuple[nnx.Module, FoldReport]:
     """A copy of `model`, in inference mode, whose norms' scales live in the kernels before them.
 
-    Runs the copy as `copy(*args, **kwargs)` to see which norm reads which `nnx.Linear` or
-    `nnx.Conv`. A folded norm becomes the identity (scale 1, bias 0, mean 0, variance
-    1 - epsilon); where the linear layer has no bias, its mean is minus the new one. Norms of
-    `jbn.nnx` and `flax.nnx` alike.
+    Runs the copy as `copy(*args, **kwargs)` to see which norm reads which `nnx.Linear`,
+    `nnx.Conv` or `nnx.ConvTranspose`. A folded norm becomes the identity (scale 1, bias 0, mean 0,
+    variance 1 - epsilon); where the linear layer has no bias, its mean is minus the new one. Norms
+    of `jbn.nnx` and `flax.nnx` alike.
 
     Args:
       model: left as it is.
+      tolerance: how far the output may move, beside its largest value; by default 1e-4, or four
+        units of rounding of its type.
       *args, **kwargs: an example input.
 
     Returns:
@@ -51,7 +59,7 @@ def fold(model: nnx.Module, *args: Any, **kwargs: Any) -> tuple[nnx.Module, Fold
     listener.eval()
     layers: dict[str, Any] = {_path(path): node for path, node in nnx.iter_graph(copy)}
     for path, node in nnx.iter_graph(listener):
-        if isinstance(node, nnx.BatchNorm) or type(node) in (nnx.Linear, nnx.Conv):
+        if isinstance(node, nnx.BatchNorm) or is_linear(node, _LINEAR):
             layer: Any = node
             layer.fold_path = _path(path)
             layer.__class__ = _listening(type(layer))
@@ -75,6 +83,9 @@ def fold(model: nnx.Module, *args: Any, **kwargs: Any) -> tuple[nnx.Module, Fold
         )
         bias = None if linear.bias is None else linear.bias[...]
         new = fold_pair(kernel, bias, affine, stats, norm.epsilon)
+        if reason := overflow(*new[:2]):
+            kept[path] = reason
+            continue
         linear.kernel[...], new_bias, (norm.mean[...], norm.var[...]) = new
         if linear.bias is not None:
             linear.bias[...] = new_bias
@@ -83,7 +94,7 @@ def fold(model: nnx.Module, *args: Any, **kwargs: Any) -> tuple[nnx.Module, Fold
         if norm.bias is not None:
             norm.bias[...] = jnp.zeros_like(norm.bias[...])
         folded[path] = name
-    difference = relative_difference(before, copy(*args, **kwargs))
+    difference = relative_difference(before, copy(*args, **kwargs), tolerance)
     return copy, FoldReport(folded, kept, difference)
 
 
@@ -102,5 +113,5 @@ def _listening(kind: type) -> type:
     def linear_call(self, *args, **kwargs):
         return name_output(self.fold_path, kind.__call__(self, *args, **kwargs))  # type: ignore
 
-    is_linear = kind in (nnx.Linear, nnx.Conv)
-    return type(kind.__name__, (kind,), {"__call__": linear_call if is_linear else norm_call})
+    call = norm_call if issubclass(kind, nnx.BatchNorm) else linear_call
+    return type(kind.__name__, (kind,), {"__call__": call})

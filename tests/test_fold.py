@@ -268,3 +268,65 @@ def test_stacked_layers_are_left_alone():
     chex.assert_trees_all_equal(folded, variables)
     assert report.folded == {}
     assert "(3, 4)" in report.kept["stack/norm"]
+
+
+IMAGE = jax.random.normal(jax.random.key(3), (2, 6, 5, 3))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_transposed_convolution_folds_if_its_kernel_ends_in_outputs(transposed):
+    options = {"kernel_size": (3, 3), "strides": (2, 2), "transpose_kernel": transposed}
+    layers = [nn.ConvTranspose(3, **options), jbn.linen.BatchNorm(use_running_average=True)]
+    model = nn.Sequential(layers)
+    variables = model.init(jax.random.key(0), IMAGE)
+    affine, stats = trained(3)
+    variables["params"]["layers_1"] = affine._asdict()
+    variables["batch_stats"]["layers_1"] = stats._asdict()
+    folded, report = jbn.linen.fold(model, variables, IMAGE)
+    assert report.folded == ({} if transposed else {"layers_1": "layers_0"})
+    chex.assert_trees_all_close(
+        model.apply(folded, IMAGE), model.apply(variables, IMAGE), atol=1e-5
+    )
+
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(
+        nnx.ConvTranspose(3, 3, rngs=rngs, **options), jbn.nnx.BatchNorm(3, rngs=rngs)
+    )
+    model(IMAGE)
+    _, report = jbn.nnx.fold(model, IMAGE)
+    assert report.folded == ({} if transposed else {"layers/1": "layers/0"})
+
+
+@pytest.mark.parametrize("front", ["linen", "nnx"])
+def test_numbers_that_do_not_fit_half_precision_are_kept_with_the_reason(front):
+    x = 1e-3 * jax.random.normal(jax.random.key(0), (8, 4), jnp.float16)
+    half = {"dtype": jnp.float16, "param_dtype": jnp.float16}
+    if front == "linen":
+        model = nn.Sequential([nn.Dense(3, **half), jbn.linen.BatchNorm(True, dtype=jnp.float16)])
+        variables = model.init(jax.random.key(0), x)
+        variables["params"]["layers_1"]["scale"] = jnp.full(3, 500.0)
+        variables["batch_stats"]["layers_1"]["var"] = jnp.full(3, 1e-12)
+        new, report = jbn.linen.fold(model, variables, x)
+        chex.assert_trees_all_equal(new, variables)
+        (reason,) = report.kept.values()
+    else:
+        rngs = nnx.Rngs(0)
+        norm = jbn.nnx.BatchNorm(3, dtype=jnp.float16, rngs=rngs)
+        norm.scale[...], norm.var[...] = jnp.full(3, 500.0), jnp.full(3, 1e-12)
+        model = nnx.Sequential(nnx.Linear(4, 3, rngs=rngs, **half), norm)
+        _, report = jbn.nnx.fold(model, x)
+        (reason,) = report.kept.values()
+    assert "does not fit float16" in reason
+    assert not report.folded
+
+
+def test_a_tolerance_is_of_the_type_or_given():
+    x = jax.random.normal(jax.random.key(0), (8, 4))
+    half = {"dtype": jnp.bfloat16, "param_dtype": jnp.bfloat16}
+    model = nn.Sequential([nn.Dense(3, **half), jbn.linen.BatchNorm(True, dtype=jnp.bfloat16)])
+    variables = model.init(jax.random.key(0), x)
+    variables["batch_stats"]["layers_1"]["mean"] += 8.0
+    _, report = jbn.linen.fold(model, variables, x)
+    assert 1e-4 < report.difference < 4 * 2.0**-7
+    with pytest.raises(ValueError, match="more than the tolerance of 0.0001"):
+        jbn.linen.fold(model, variables, x, tolerance=1e-4)
