@@ -1,4 +1,4 @@
-"""Which devices hold the rest of a batch, and how each gets to see what the others hold."""
+"""Exchange of vectors between the devices that share a batch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

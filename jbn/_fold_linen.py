@@ -1,4 +1,4 @@
-"""`fold` for a Linen model: every batch norm that can goes into the Dense or Conv before it."""
+"""Folding a Linen model: batch norms merged into the Dense or Conv before them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""`fold` for an NNX model: every batch norm that can goes into the Linear or Conv before it."""
+"""Folding an NNX model: batch norms merged into the Linear or Conv before them."""
 
 from functools import cache
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which batch norm reads which Dense or Conv, and nothing else does: found by tracing the model.
+"""Pairs of a batch norm and the Dense or Conv that it alone reads, found by tracing the model.
 
 Every linear layer's output and every norm's input is given a name while the model is traced. Where
 one named value leads straight to the other, and to no other place, the two layers may merge.

@@ -1,4 +1,4 @@
-"""What the Flax front-ends share: feature axes anywhere, and a choice of output type."""
+"""Batch norm over any feature axes, with a choice of output type: the body of both Flax layers."""
 
 import math
 from collections.abc import Sequence

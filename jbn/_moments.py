@@ -39,7 +39,8 @@ def batch_moments(
     Args:
       x: floating-point, features last. bfloat16 and float16 are summed in float32.
       mask: True where an example counts, one flag per example (`x.shape[:-1]`) or per element
-        (`x.shape`, or with ones). What it excludes may hold NaN: no value or gradient notices.
+        (`x.shape`, or with ones). What it excludes may hold NaN: it affects neither values nor
+        gradients.
       weights: how much each example counts, in the shapes of a mask: 2 is an example given twice,
         and their sum is the size. Differentiable: importance weights, soft masks. A negative weight
         makes the moments NaN.
@@ -105,8 +106,8 @@ def pool_moments(stacked: Moments) -> Moments:
       \sigma^2 = \sum_k \frac{n_k}{n} \left(\sigma_k^2 + (\mu_k - \mu)^2\right)$$
 
     The law of total variance: variance within the parts plus variance between them. Parts may be
-    devices, ghost groups, micro-batches or calibration batches, of any sizes; an empty part has
-    no say, whatever its mean holds.
+    devices, ghost groups, micro-batches or calibration batches, of any sizes; an empty part
+    is ignored, whatever its mean holds.
 
     Args:
       stacked: `Moments` with leaves of shape (K, C).

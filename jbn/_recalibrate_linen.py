@@ -1,4 +1,4 @@
-"""`recalibrate` for a Linen model: its layers are listened to while it runs, none is changed."""
+"""Recalibration of a Linen model: an interceptor records what its layers normalise."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -19,7 +19,7 @@ from jbn._layout import feature_axes
 from jbn._recalibrate import Drift, population, replace_stats
 from jbn._types import RunningStats
 
-# Kept beside a layer's mean and var while it runs, because what lifts those lifts this too.
+# Kept beside a layer's mean and var while it runs, so that nn.scan and nn.vmap lift it with them.
 _SEEN = "moments_seen"
 
 

@@ -1,4 +1,4 @@
-"""`recalibrate` for an NNX model: a copy of it is listened to, and the model changed at the end."""
+"""Recalibration of an NNX model: a copy of it records what its layers normalise."""
 
 import inspect
 from collections.abc import Callable, Iterable

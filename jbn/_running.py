@@ -26,8 +26,8 @@ def update_running(
     Args:
       stats: the running mean and variance. Their types do not change.
       moments: of a batch. Without evidence (size zero, or moments that are not finite, as after
-        a NaN in the data) a feature keeps its old statistics; one example says nothing of the
-        variance, which then stays too.
+        a NaN in the data) a feature keeps its old statistics; one example has no
+        variance, so the old one stays too.
       momentum: the weight kept on the *old* value, in [0, 1]: Flax's sense. PyTorch's 0.1 is 0.9
         here. May be traced, a schedule for example (`warmup_momentum`).
 

@@ -1,6 +1,6 @@
 """Sums over the batch, and maps whose transpose is such a sum, in one pass through memory.
 
-On a CPU XLA gives every column sum a pass of its own and writes down any operand that two of
+On a CPU XLA gives every column sum a pass of its own and materialises any operand that two of
 them share. A scan over blocks of rows reads each row once for all the sums, and its two levels
 of accumulators round less. On accelerators XLA fuses the plain form by itself.
 """
@@ -17,8 +17,8 @@ from jaxtyping import Array
 from jbn._arrays import batch_axes, per_feature
 from jbn._sharding import may_be_sharded
 
-# Measured on two-core x86 machines: below, one block is all dispatch; the accumulators of a
-# block of BLOCK elements stay in the first-level cache.
+# Measured on two-core x86 machines: below, the loop over blocks costs more than it saves; the
+# accumulators of a block of BLOCK elements stay in the first-level cache.
 SMALL = 2**15
 BLOCK = 2**12
 
@@ -104,7 +104,7 @@ def spread_batch(
     def blocked(coefficients, *arrays):
         wide = tuple(jnp.broadcast_to(c[None], (rows, c.shape[0])) for c in coefficients)
 
-        # Rematerialised, or the forward half of a backward pass would write down a copy of x.
+        # Rematerialised, or the forward half of a backward pass would materialise a copy of x.
         @partial(jax.checkpoint, prevent_cse=False)
         def step(_, block):
             return None, function(wide, *block)

@@ -7,8 +7,8 @@ checks names and shapes against the model that they are for:
     layers = from_torch(model.state_dict())
     variables = to_linen(layers, rename=lambda path: path.replace(".", "/"), into=variables)
 
-No framework is imported: states come and go as dictionaries of whatever numpy reads, and only
-Equinox, which keeps its state behind indices, is asked by the methods of its own objects.
+No framework is imported. States are dictionaries of arrays that NumPy can read; Equinox keeps its
+state behind indices, which are read with the methods of its own objects.
 
 A state holds neither momentum nor epsilon: give those to the new layer. In the terms used here,
 

@@ -36,7 +36,7 @@ def from_equinox(model: Any, state: Any) -> Layers:
 def to_equinox(layers: Layers, model: Any, state: Any) -> tuple[Any, Any]:
     """`model` and `state` with `layers` put in; layers that are not named stay as they were.
 
-    The averages are written as of long standing, whose beginning no longer matters.
+    The counter is so large that debiasing by it changes nothing.
     """
     norms = dict(_equinox_norms(model))
     if unknown := sorted(layers.keys() - norms.keys()):

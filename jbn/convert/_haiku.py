@@ -52,7 +52,7 @@ def to_haiku(
       layers: from any framework, under Haiku's module names.
       ndim: axes of the layers' input, features last: Haiku's vectors have as many.
       step, momentum: the counter $t$ and the decay rate $d$, to continue a young average. Without
-        them the average is written as one of long standing, which no longer has a bias to remove.
+        them the counter is so large that Haiku's debiasing changes nothing.
     """
     if (step is None) != (momentum is None):
         raise ValueError(f"give step and momentum both or neither, got {step=}, {momentum=}.")

@@ -1,6 +1,6 @@
 """Measurements of a network, for anyone's model: functions of arrays, or of a loss and parameters.
 
-They know nothing of batch norm. Those who argue about it ask, of the same network with and without:
+None depends on batch norm. To compare a network with it and without, measure of both:
 
 - **Does it smooth the loss?** `along_gradient` (Santurkar et al. 2018, figure 4), and
   `hessian_eigenvalues` for the sharpness along the way. The range of step sizes decides.

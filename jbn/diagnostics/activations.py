@@ -1,4 +1,4 @@
-"""What a layer's activations look like: their spread, the units that died, their rank."""
+"""Activations of a layer: percentiles, dead units, rank and isometry."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +42,7 @@ def activation_percentiles(
 def dead_units(
     x: Float[Array, "*batch C"], *, threshold: float | Float[Array, ""] = 0.0
 ) -> Bool[Array, "C"]:
-    """Whether a unit exceeds the threshold for no example at all.
+    """Tells which units stay at or below the threshold for every example.
 
     With the threshold of a ReLU, zero, such a unit has no gradient and cannot recover by itself.
     The mean of the result is the fraction that died. Ask over the whole training set: over one

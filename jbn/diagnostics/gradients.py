@@ -99,7 +99,7 @@ def relative_noise(gradients: PyTree) -> Float[Array, ""]:
     $$\frac{\sqrt{\frac{1}{K} \sum_k |g_k - \bar g|^2}}{|\bar g|}$$
 
     Zero if all batches agree; gradients that are all noise give about $\sqrt{K - 1}$, the most
-    that K batches can show. Without a unit.
+    that K batches can show. Dimensionless.
 
     Args:
       gradients: a tree whose arrays have a leading axis over K batches, at the same parameters.

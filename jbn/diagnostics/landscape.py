@@ -1,4 +1,4 @@
-"""How the loss bends: along one step's gradient, and in the directions where it bends most."""
+"""Curvature of the loss: along one step's gradient, and its largest and smallest eigenvalues."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
