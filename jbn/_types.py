@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Inexact
 
 from jbn._pytrees import differ, equal, register_export, register_record
+from jbn._sharding import is_explicit
 
 AxisName = Hashable | tuple[Hashable, ...]
 
@@ -64,6 +66,9 @@ def _zeros_like(mean: Any) -> Any:
     """Zeros for an array or a number; for a placeholder such as a `PartitionSpec`, itself."""
     if isinstance(mean, Number):
         return 0.0
+    if isinstance(mean, jax.Array) and is_explicit(mean):
+        # Made from the mean, as JAX makes no constant on a mesh that is not in use.
+        return jnp.clip(lax.stop_gradient(mean), 0, 0)
     return jnp.zeros_like(mean) if isinstance(mean, jax.Array | np.ndarray) else mean
 
 

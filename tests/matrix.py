@@ -27,7 +27,10 @@ import numpy as np
 from jax.sharding import NamedSharding
 from matrix_programs import SHAPES, VARIANTS, Program, place, program
 
-TOLERANCE = 1e-6  # of the natural scale of each quantity, as `reference` has them
+# Of the natural scale of each quantity, as `reference` has them. By docs/math.md a variance of one
+# device alone may be 4e-6 off.
+TOLERANCES = {"var": 2e-6}
+TOLERANCE = 1e-6
 
 
 class Cell(NamedTuple):
@@ -156,7 +159,7 @@ def _values(task: Program, found) -> Iterator[str]:
         ratio = error / np.maximum(task.units[name], np.finfo(np.float32).tiny)
         ratio = np.where(task.where if error.ndim > 1 else True, ratio, 0)
         worst = np.max(np.where(np.isnan(ratio), np.inf, ratio))
-        if worst > TOLERANCE:
+        if worst > TOLERANCES.get(name, TOLERANCE):
             yield f"{name} is off by {worst:.1e}"
 
 

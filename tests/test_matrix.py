@@ -7,6 +7,7 @@ import collectives
 import jax
 import jax.numpy as jnp
 import matrix
+import numpy as np
 import pytest
 from jax import P
 from jax.sharding import NamedSharding
@@ -75,3 +76,20 @@ def test_vectors_come_to_the_features_and_statistics_stay_where_they_were():
     assert jax.typeof(y).sharding.spec == P("data", "model")
     assert jax.typeof(stats.mean).sharding.spec == P("data")
     chex.assert_trees_all_close((y, stats), right, atol=1e-6)
+
+
+def test_moments_are_made_and_differentiated_on_a_mesh_that_is_not_in_use():
+    mesh = jax.make_mesh((2, 2), ("data", "model"))
+    parts = NamedSharding(mesh, P("data", "model"))
+    mean, var = jax.device_put(tuple(jax.random.uniform(jax.random.key(0), (2, 8, 4))), parts)
+    size = jax.device_put(jnp.full((8, 4), 3.0), parts)
+
+    def pooled(mean, var):
+        found = jbn.pool_moments(jbn.Moments(mean, var, size))
+        return found.mean, found.var
+
+    found, pullback = jax.vjp(pooled, mean, var)
+    dmean, dvar = pullback(found)
+    chex.assert_trees_all_close(found[0], np.asarray(mean).mean(0), atol=1e-6)
+    chex.assert_trees_all_close(dvar, np.broadcast_to(found[1], (8, 4)) / 8, atol=1e-6)
+    chex.assert_tree_all_finite(dmean)
