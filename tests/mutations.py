@@ -21,6 +21,8 @@ TESTS = [
     "tests/test_batch_norm.py",
     "tests/test_parts.py",
     "tests/test_sync.py",
+    "tests/test_population.py",
+    "tests/test_weights.py",
     "tests/test_second_sweep.py",
     "tests/test_every_array.py",
     "tests/test_named_inputs.py",
@@ -154,6 +156,24 @@ MUTATIONS = {
     "sum the first rows of blocks": (
         "jbn/_sweeps.py",
         ("tuple(jnp.sum(s, axis=0) for s in sums)", "tuple(s[0] for s in sums)"),
+    ),
+    "add blocks in one chain": (
+        "jbn/_sweeps.py",
+        (
+            "groups = next(size for size in range(math.isqrt(count), 0, -1) if count % size == 0)",
+            "groups = 1",
+        ),
+    ),
+    "subtract far statistics in the units of the data": (
+        "jbn/_measure.py",
+        ("jnp.where(var > 2.0**32, 2.0**-32, jnp.ones_like(var))", "jnp.ones_like(var)"),
+    ),
+    "recalibrate every variant as the standard one": (
+        "jbn/_variants/_uncentered.py",
+        (
+            "        return self\n",
+            "        from jbn import Standard\n\n        return Standard()\n",
+        ),
     ),
     "keep x - mean beside x, of y": (
         "jbn/_normalize.py",

@@ -212,3 +212,30 @@ def test_complex_layers(ratio, axis_name):
             for name, value in found.items()
         }
     )
+
+
+def test_statistics_near_the_largest_number():
+    """x - mean is beyond float32 where y, its gradient and that of scale are not."""
+    largest = float(np.finfo(np.float32).max)
+    x = np.float32([[-4e36, -6e36], [0, 1e38], [3e38, -largest]])
+    mean, var = np.float32([largest, -largest]), np.float32([largest, 1e37])
+    scale, bias, ct = np.float32([0.8, 2]), np.float32([1, -3]), np.float32([1, -2, 0.5])[:, None]
+    centred = x.astype(np.longdouble) - mean
+    deviation = np.sqrt(var.astype(np.longdouble))
+
+    def value(x, scale):
+        return jbn.normalize(x, mean, var, scale, bias)
+
+    y, pullback = jax.vjp(value, x, scale)
+    dx, dscale = pullback(jnp.broadcast_to(ct, y.shape))
+    right = {
+        "y": (y, scale * centred / deviation + bias),
+        "dx": (dx, ct * scale / deviation),
+        "dscale": (dscale, (ct * centred).sum(0) / deviation),
+    }
+    for found, expected in right.values():
+        np.testing.assert_allclose(found, expected.astype(float), rtol=1e-5)
+    running = jbn.batch_norm(
+        x, jbn.Affine(scale, bias), jbn.RunningStats(mean, var), variant=jbn.Running()
+    )
+    np.testing.assert_allclose(running[0], y, rtol=1e-6)
