@@ -5,8 +5,6 @@
 # Each sets up .venv by itself, once. Another interpreter: make test PYTHON=python3.13
 
 PYTHON ?= python3
-# One more than there are cores: many tests wait for processes of their own.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -16,12 +14,12 @@ compare: .venv/.experiments
 	$(BIN)/python -m experiments run configs/digits.py --out runs/digits
 
 test: check
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadgroup
 
 quick: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --ignore tests/parity
+	$(BIN)/python -m pytest -n auto -m "not slow" --ignore tests/parity
 
 check: .venv/.dev
 	$(BIN)/ruff check
