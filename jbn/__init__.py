@@ -4,7 +4,7 @@
 needs only JAX.
 """
 
-# What a variant of one's own is called with.
+# The protocol of a variant, and the argument that it is called with.
 from jbn._batch import Batch as Batch
 from jbn._batch import Variant as Variant
 

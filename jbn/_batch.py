@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Inexact
 
 from jbn._arrays import batch_axes, per_feature, statistics_dtype
 from jbn._devices import AxisGroups, Devices
-from jbn._measure import Measured, Values, measure
+from jbn._measure import Measured, Values, counted, measure, sample_size
 from jbn._moments import clean_padding, sync_measured, sync_moments
 from jbn._normalize import apply_moments
 from jbn._sharding import split_first
@@ -63,7 +63,7 @@ class Batch:
 
     @property
     def axis_index_groups(self) -> tuple[tuple[int, ...], ...] | None:
-        """Which indices along `axis_name` share a batch; None: all do."""
+        """Groups of indices along `axis_name` that share a batch; None: all do."""
         return self.devices.groups if isinstance(self.devices, AxisGroups) else None
 
     def measure(self, epsilon: float | Float[Array, ""] = 0.0) -> Measured:
@@ -86,11 +86,8 @@ class Batch:
 
         Over mask and devices; zero where nothing counts. A statistic of one's own begins here.
         """
-        mask = jnp.ones((1,) * of.ndim, bool) if self.mask is None else self.mask
-        mask = jnp.broadcast_to(mask, of.shape)
-        axes = batch_axes(of)
-        size = jnp.sum(mask, axis=axes, dtype=of.dtype)
-        mean = jnp.sum(jnp.where(mask, of, 0), axis=axes) / jnp.maximum(size, 1)
+        size = sample_size(of, self.mask, of.dtype)
+        mean = jnp.sum(counted(self.mask, of), axis=batch_axes(of)) / jnp.maximum(size, 1)
         return self.sync(Moments(mean, jnp.zeros_like(mean), size)).mean
 
     def sync(self, moments: Moments) -> Moments:

@@ -80,7 +80,7 @@ def measure(values: Values, mask: Array | None, guess: Float[Array, "C"], epsilo
     Right to rounding for any guess; one within a standard deviation of the mean takes one sweep.
     The frame's factor keeps the powers of variance plus `epsilon` in range.
     """
-    size = _sample_size(values.stored, mask, values.wide.dtype)
+    size = sample_size(values.stored, mask, values.wide.dtype)
     guess, epsilon = lax.stop_gradient((guess, epsilon))
     guess, epsilon = guess.astype(size.dtype), jnp.asarray(epsilon, size.dtype)
     size, guess = (like_features(vector, values.stored) for vector in (size, guess))
@@ -95,7 +95,8 @@ def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
     return total, (a - (total - of_b)) + (b - of_b)
 
 
-def _sample_size(x: Array, mask: Array | None, dtype) -> Float[Array, "C"]:
+def sample_size(x: Array, mask: Array | None, dtype) -> Float[Array, "C"]:
+    """How many numbers of each feature `mask` counts."""
     if mask is None:
         size = jnp.full((), math.prod(x.shape[:-1]), dtype)
     else:
@@ -105,7 +106,8 @@ def _sample_size(x: Array, mask: Array | None, dtype) -> Float[Array, "C"]:
     return jnp.broadcast_to(size, x.shape[-1:])
 
 
-def _counted(mask: Array | None, term: Array) -> Array:
+def counted(mask: Array | None, term: Array) -> Array:
+    """`term`, zero where `mask` does not count."""
     return term if mask is None else jnp.where(mask, term, jnp.zeros_like(term))
 
 
@@ -141,7 +143,7 @@ def _mean_and_var(x: Array, frame: Frame, mask, size) -> tuple[Array, Array]:
     """The moments in the units of `frame`; the variance may be just below zero, or nan."""
 
     def terms(x, mask=None):
-        u = _counted(mask, frame.enter(x))
+        u = counted(mask, frame.enter(x))
         return u, u * u
 
     if mask is None:
@@ -164,7 +166,7 @@ def _measure_jvp(primals, tangents):
     # Rematerialised: what waits for the backward pass is x itself, not x - mean beside it.
     @partial(jax.checkpoint, prevent_cse=False)
     def tangent(dx, wide, mask, size, frame, mean):
-        du = _counted(mask, dx * per_feature(frame.factor, dx))
+        du = counted(mask, dx * per_feature(frame.factor, dx))
         centred = frame.enter(wide) - per_feature(mean, dx)
         axes = batch_axes(dx)
         return jnp.sum(du, axis=axes) / size, 2 * jnp.sum(centred * du, axis=axes) / size

@@ -1,4 +1,4 @@
-"""What batch norm costs when its running mean is off, and it sweeps over the batch again."""
+"""Cost of batch norm when its running mean is off, and it sweeps over the batch again."""
 
 from collections.abc import Sequence
 from functools import partial
