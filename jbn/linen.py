@@ -165,7 +165,8 @@ def replace_norms(function: Callable[..., Any], **options: Any) -> Callable[...,
       **options: attributes of `BatchNorm` to replace; all others stay as each norm has them.
 
     Raises:
-      TypeError: for an attribute that `BatchNorm` does not have.
+      TypeError: for an attribute that `BatchNorm` does not have, or, when called, for a subclass of
+        either layer.
 
     >>> import jbn
     >>> model = nn.Sequential([nn.Dense(3), nn.BatchNorm(use_running_average=False)])
@@ -185,6 +186,8 @@ def replace_norms(function: Callable[..., Any], **options: Any) -> Callable[...,
         layer = context.module
         if not isinstance(layer, nn.BatchNorm):
             return next_fun(*args, **kwargs)
+        if type(layer) not in (nn.BatchNorm, BatchNorm):  # its own __call__ would be lost
+            raise TypeError(f"{type(layer).__name__} is a batch norm of its own: not replaced.")
         kept = {name: getattr(layer, name) for name in fields if hasattr(layer, name)}
         scope: Any = layer.scope  # the same variables
         return BatchNorm(**(kept | options), parent=scope)(*args, **kwargs)

@@ -209,7 +209,8 @@ def replace_norms(model: nnx.Module, **options: Any) -> list[str]:
         `axis_name`, `axis_index_groups`, `dtype`, `use_running_average`, `promote_dtype`.
 
     Raises:
-      TypeError: for another attribute.
+      TypeError: for another attribute, or a subclass of `flax.nnx.BatchNorm` that is none of this
+        class; then nothing has changed.
 
     >>> import jbn
     >>> model = nnx.Sequential(nnx.BatchNorm(3, rngs=nnx.Rngs(0)))
@@ -221,17 +222,20 @@ def replace_norms(model: nnx.Module, **options: Any) -> list[str]:
             f"not to be replaced: {', '.join(unknown)}. These can be: "
             f"{', '.join(sorted(_REPLACEABLE))}."
         )
-    paths = []
-    for path, node in nnx.iter_graph(model):
-        if not isinstance(node, nnx.BatchNorm):
-            continue
-        if not isinstance(node, BatchNorm):
-            norm: Any = node
+    norms: dict[str, Any] = {
+        "/".join(map(str, path)): node
+        for path, node in nnx.iter_graph(model)
+        if isinstance(node, nnx.BatchNorm)
+    }
+    for norm in norms.values():
+        if type(norm) is not nnx.BatchNorm and not isinstance(norm, BatchNorm):
+            raise TypeError(f"{type(norm).__name__} is a batch norm of its own: not replaced.")
+    for norm in norms.values():
+        if not isinstance(norm, BatchNorm):
             norm.__class__, norm.variant = BatchNorm, Standard()
         for name, value in options.items():
-            setattr(node, name, value)
-        paths.append("/".join(map(str, path)))
-    return paths
+            setattr(norm, name, value)
+    return list(norms)
 
 
 _REPLACEABLE = {

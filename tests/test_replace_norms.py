@@ -112,3 +112,25 @@ def test_what_cannot_be_replaced_is_named():
         jbn.linen.replace_norms(Model().apply, decay=0.9)
     with pytest.raises(TypeError, match="not to be replaced: num_features"):
         jbn.nnx.replace_norms(nnx_model(), num_features=3)
+
+
+def test_a_norm_with_a_call_of_its_own_is_refused():
+    class Doubled(nn.BatchNorm):
+        @nn.compact
+        def __call__(self, x, **options):
+            return 2 * super().__call__(x, **options)
+
+    layer = Doubled(use_running_average=False)
+    variables = nn.BatchNorm(use_running_average=False).init(jax.random.key(0), jnp.ones((2, 1)))
+    apply = jbn.linen.replace_norms(layer.apply)
+    with pytest.raises(TypeError, match="Doubled is a batch norm of its own"):
+        apply(variables, jnp.ones((2, 1)), mutable=["batch_stats"])
+
+    class NnxDoubled(nnx.BatchNorm):
+        pass
+
+    model = nnx_model()
+    model.layers.append(NnxDoubled(4, rngs=nnx.Rngs(0)))
+    with pytest.raises(TypeError, match="NnxDoubled is a batch norm of its own"):
+        jbn.nnx.replace_norms(model)
+    assert type(model.layers[1]) is nnx.BatchNorm
