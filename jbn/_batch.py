@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Inexact
 
-from jbn._arrays import batch_axes, per_feature, statistics_dtype
-from jbn._devices import AxisGroups, Devices
-from jbn._measure import Measured, Values, counted, measure, sample_size
 from jbn._moments import clean_padding, sync_measured, sync_moments
 from jbn._normalize import apply_moments
-from jbn._sharding import split_first
+from jbn._numerics.arrays import batch_axes, per_feature, statistics_dtype
+from jbn._numerics.devices import AxisGroups, Devices
+from jbn._numerics.measure import Measured, Values, counted, measure, sample_size
+from jbn._numerics.sharding import split_first
 from jbn._types import Affine, AxisName, Moments, RunningStats
 
 # Names what a rematerialised layer need not measure again.

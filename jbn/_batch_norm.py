@@ -8,19 +8,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Scalar
 
-from jbn._arrays import (
+from jbn._batch import MEASURED, Batch, Variant
+from jbn._numerics.arrays import (
     broadcast_mask,
     check_batch,
     check_features,
     check_float_dtype,
     statistics_dtype,
 )
-from jbn._batch import MEASURED, Batch, Variant
-from jbn._devices import group_axis
-from jbn._running import blend
-from jbn._sharding import like_features, mesh_of
-from jbn._types import Affine, AxisName, Moments, RunningStats
-from jbn._values import (
+from jbn._numerics.devices import group_axis
+from jbn._numerics.sharding import like_features, mesh_of
+from jbn._numerics.values import (
     as_record,
     check_epsilon,
     check_momentum,
@@ -28,6 +26,8 @@ from jbn._values import (
     check_variant,
     numbers_to_device,
 )
+from jbn._running import blend
+from jbn._types import Affine, AxisName, Moments, RunningStats
 from jbn._variants import Standard
 
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._arrays import check_features, check_float, per_feature, statistics_dtype
+from jbn._numerics.arrays import check_features, check_float, per_feature, statistics_dtype
+from jbn._numerics.values import as_record, check_epsilon, numbers_to_device
 from jbn._types import Affine, RunningStats
-from jbn._values import as_record, check_epsilon, numbers_to_device
 
 
 def as_affine(

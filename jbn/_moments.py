@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jbn._arrays import (
+from jbn._numerics.arrays import (
     align_weights,
     batch_axes,
     broadcast_mask,
@@ -17,11 +17,11 @@ from jbn._arrays import (
     check_float,
     statistics_dtype,
 )
-from jbn._devices import Devices, gather, group_axis
-from jbn._frame import Frame, range_factor
-from jbn._measure import Measured, Values, measure, two_sum
+from jbn._numerics.devices import Devices, gather, group_axis
+from jbn._numerics.frame import Frame, range_factor
+from jbn._numerics.measure import Measured, Values, measure, two_sum
+from jbn._numerics.values import as_moments, numbers_to_device
 from jbn._types import AxisName, Moments
-from jbn._values import as_moments, numbers_to_device
 
 Parts = TypeVar("Parts", Moments, Measured)
 
@@ -33,8 +33,8 @@ def batch_moments(
 
     $$\mu = \frac1n \sum_i x_i, \qquad \sigma^2 = \frac1n \sum_i (x_i - \mu)^2$$
 
-    Both sums are taken about a value inside the data (`jbn._frame`), so the result is right to
-    rounding also where the mean is a million times the standard deviation.
+    Both sums are taken about a value inside the data (`jbn._numerics.frame`), so the result is
+    right to rounding also where the mean is a million times the standard deviation.
 
     Args:
       x: floating-point, features last. bfloat16 and float16 are summed in float32.

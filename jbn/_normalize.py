@@ -7,12 +7,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._arrays import check_features, check_float, per_feature, statistics_dtype
-from jbn._frame import Frame
-from jbn._measure import Measured, Values
-from jbn._sweeps import spread_batch
+from jbn._numerics.arrays import check_features, check_float, per_feature, statistics_dtype
+from jbn._numerics.frame import Frame
+from jbn._numerics.measure import Measured, Values
+from jbn._numerics.sweeps import spread_batch
+from jbn._numerics.values import as_vector, check_epsilon, numbers_to_device
 from jbn._types import Moments
-from jbn._values import as_vector, check_epsilon, numbers_to_device
 
 
 def normalize(

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jbn._arrays import native
 from jbn._moments import pool_moments
+from jbn._numerics.arrays import native
+from jbn._numerics.values import check_epsilon
 from jbn._pytrees import register_record
 from jbn._running import update_running
 from jbn._types import Moments, RunningStats
-from jbn._values import check_epsilon
 
 
 @register_record

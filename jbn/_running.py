@@ -5,15 +5,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._sharding import sharded_like
-from jbn._types import Moments, RunningStats
-from jbn._values import (
+from jbn._numerics.sharding import sharded_like
+from jbn._numerics.values import (
     as_moments,
     as_record,
     check_momentum,
     check_number,
     numbers_to_device,
 )
+from jbn._types import Moments, RunningStats
 
 
 def update_running(

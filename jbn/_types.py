@@ -14,8 +14,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Inexact
 
+from jbn._numerics.sharding import is_explicit
 from jbn._pytrees import differ, equal, register_export, register_record
-from jbn._sharding import is_explicit
 
 AxisName = Hashable | tuple[Hashable, ...]
 

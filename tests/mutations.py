@@ -34,11 +34,11 @@ TESTS = [
 # What goes wrong: the file, and pairs of the code that is right and the code that is not.
 MUTATIONS = {
     "stop the gradient of the mean": (
-        "jbn/_measure.py",
+        "jbn/_numerics/measure.py",
         ("return jnp.sum(du, axis=axes) / size, ", "return 0 * jnp.sum(du, axis=axes) / size, "),
     ),
     "stop the gradient of the variance": (
-        "jbn/_measure.py",
+        "jbn/_numerics/measure.py",
         ("2 * jnp.sum(centred * du, axis=axes)", "0 * jnp.sum(centred * du, axis=axes)"),
     ),
     "drop scale": (
@@ -50,11 +50,11 @@ MUTATIONS = {
         ("gain, centred) + per_feature(bias, centred)", "gain, centred)"),
     ),
     "ignore the mask in the sums": (
-        "jbn/_measure.py",
+        "jbn/_numerics/measure.py",
         ("return term if mask is None else", "return term if True else"),
     ),
     "ignore the mask in the size": (
-        "jbn/_measure.py",
+        "jbn/_numerics/measure.py",
         ("size = jnp.sum(mask, axis", "size = jnp.sum(mask | True, axis"),
     ),
     "let NaN padding into the backward pass": (
@@ -81,7 +81,7 @@ MUTATIONS = {
         ("    factor = range_factor(factor, high / 2 - low / 2)\n", ""),
     ),
     "unbiased for biased": (
-        "jbn/_measure.py",
+        "jbn/_numerics/measure.py",
         (
             "    var = squares / size - mean * mean",
             "    var = (squares / size - mean * mean) * size / (size - 1)",
@@ -118,32 +118,32 @@ MUTATIONS = {
         "jbn/_running.py",
         ("sound & (moments.size > 1)", "sound & (moments.size > 0)"),
     ),
-    "sum once, about the guess": ("jbn/_measure.py", ("SWEEPS = 9", "SWEEPS = 1")),
+    "sum once, about the guess": ("jbn/_numerics/measure.py", ("SWEEPS = 9", "SWEEPS = 1")),
     "sum once, about the first row": (
-        "jbn/_measure.py",
+        "jbn/_numerics/measure.py",
         ("SWEEPS = 9", "SWEEPS = 1"),
         ("guess, epsilon = guess.astype(size.dtype)", FIRST_ROW),
     ),
-    "end a search of the mean early": ("jbn/_measure.py", ("SWEEPS = 9", "SWEEPS = 4")),
+    "end a search of the mean early": ("jbn/_numerics/measure.py", ("SWEEPS = 9", "SWEEPS = 4")),
     "begin about a row of a sharded batch": (
-        "jbn/_measure.py",
+        "jbn/_numerics/measure.py",
         ("guess, epsilon = guess.astype(size.dtype)", FIRST_ROW),
     ),
-    "settle for a shift far away": ("jbn/_frame.py", ("DISTANCE = 1.0", "DISTANCE = 1e3")),
+    "settle for a shift far away": ("jbn/_numerics/frame.py", ("DISTANCE = 1.0", "DISTANCE = 1e3")),
     "let squares overflow": (
-        "jbn/_frame.py",
+        "jbn/_numerics/frame.py",
         ("    factor = jnp.where(jnp.isfinite(var), factor, tiny)\n", ""),
     ),
     "let squares underflow": (
-        "jbn/_frame.py",
+        "jbn/_numerics/frame.py",
         ("jnp.where(var <= low, larger, frame.factor)", "frame.factor"),
     ),
     "let powers of the variance overflow": (
-        "jbn/_frame.py",
+        "jbn/_numerics/frame.py",
         ("lax.rsqrt(jnp.where(far, total, 1))", "jnp.ones_like(total)"),
     ),
     "round in a change of units": (
-        "jbn/_frame.py",
+        "jbn/_numerics/frame.py",
         ("lax.reduce_precision(number, exponent_bits=info.nexp, mantissa_bits=0)", "number"),
     ),
     "round the mean before it is subtracted": (
@@ -154,18 +154,18 @@ MUTATIONS = {
         ),
     ),
     "sum the first rows of blocks": (
-        "jbn/_sweeps.py",
+        "jbn/_numerics/sweeps.py",
         ("tuple(jnp.sum(s, axis=0) for s in sums)", "tuple(s[0] for s in sums)"),
     ),
     "add blocks in one chain": (
-        "jbn/_sweeps.py",
+        "jbn/_numerics/sweeps.py",
         (
             "groups = next(size for size in range(math.isqrt(count), 0, -1) if count % size == 0)",
             "groups = 1",
         ),
     ),
     "subtract far statistics in the units of the data": (
-        "jbn/_measure.py",
+        "jbn/_numerics/measure.py",
         ("jnp.where(var > 2.0**32, 2.0**-32, jnp.ones_like(var))", "jnp.ones_like(var)"),
     ),
     "recalibrate every variant as the standard one": (
@@ -180,7 +180,7 @@ MUTATIONS = {
         ("    @partial(jax.checkpoint, prevent_cse=False)\n", ""),
     ),
     "keep x - mean beside x, of the moments": (
-        "jbn/_measure.py",
+        "jbn/_numerics/measure.py",
         ("    @partial(jax.checkpoint, prevent_cse=False)\n", ""),
     ),
     "keep x widened beside x": (
@@ -188,7 +188,7 @@ MUTATIONS = {
         ("if x.dtype != statistics_dtype(x.dtype):", "if False:"),
     ),
     "align no vector with sharded features": (
-        "jbn/_sharding.py",
+        "jbn/_numerics/sharding.py",
         (
             "return _reshard(vector, x, P(_spec(x)[-1])) if is_explicit(x) else vector",
             "return vector",
@@ -199,7 +199,7 @@ MUTATIONS = {
         ("sharded_like(leaf, stats.mean)", "leaf"),
     ),
     "bring groups of sharded rows together": (
-        "jbn/_sharding.py",
+        "jbn/_numerics/sharding.py",
         ("groups % math.prod(mesh.shape[name] for name in names)", "True"),
     ),
     "retrace when momentum changes": (

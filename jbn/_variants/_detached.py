@@ -6,7 +6,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jbn._batch import Batch, Variant
-from jbn._measure import Measured
+from jbn._numerics.measure import Measured
 from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
 from jbn._variants._standard import Standard

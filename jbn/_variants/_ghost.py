@@ -7,10 +7,10 @@ from jaxtyping import Array, Float
 
 from jbn._batch import Batch, Variant, population_of
 from jbn._moments import pool_moments
+from jbn._numerics.sharding import reshape_like
+from jbn._numerics.values import as_int, check_variant
 from jbn._pytrees import register_dataclass
-from jbn._sharding import reshape_like
 from jbn._types import Affine, Moments, RunningStats
-from jbn._values import as_int, check_variant
 from jbn._variants._standard import Standard
 
 

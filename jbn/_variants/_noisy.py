@@ -7,9 +7,9 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jbn._batch import Batch, Variant, population_of
+from jbn._numerics.values import check_number, check_variant
 from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
-from jbn._values import check_number, check_variant
 from jbn._variants._standard import Standard
 
 

@@ -7,9 +7,9 @@ from jax import lax
 from jaxtyping import Array, Float, Scalar
 
 from jbn._batch import Batch, Variant
+from jbn._numerics.values import check_number
 from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
-from jbn._values import check_number
 from jbn._variants._standard import Standard
 
 

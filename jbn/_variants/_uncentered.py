@@ -7,8 +7,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jbn._batch import Batch, Variant
-from jbn._frame import Frame, range_factor
-from jbn._measure import Measured
+from jbn._numerics.frame import Frame, range_factor
+from jbn._numerics.measure import Measured
 from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
 

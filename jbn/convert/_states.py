@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jbn._arrays import as_array, statistics_dtype
+from jbn._numerics.arrays import as_array, statistics_dtype
 from jbn._types import Affine, RunningStats
 
 Layers = dict[str, tuple[Affine, RunningStats]]

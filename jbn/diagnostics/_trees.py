@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from jbn._arrays import check_float, statistics_dtype
+from jbn._numerics.arrays import check_float, statistics_dtype
 
 
 def common_dtype(tree: PyTree) -> jnp.dtype:

@@ -5,7 +5,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jbn._arrays import check_float, statistics_dtype
+from jbn._numerics.arrays import check_float, statistics_dtype
 
 
 def activation_percentiles(

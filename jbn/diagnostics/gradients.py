@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from jbn._values import check_number
+from jbn._numerics.values import check_number
 from jbn.diagnostics import _trees
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
-from jbn._arrays import check_features
 from jbn._moments import batch_moments
+from jbn._numerics.arrays import check_features
 from jbn.diagnostics import _trees
 
 

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._arrays import batch_axes, per_feature
-from jbn._frame import Frame, better_frame, frame_about, is_settled, unit_frame
-from jbn._sharding import like_features
-from jbn._sweeps import sum_batch
+from jbn._numerics.arrays import batch_axes, per_feature
+from jbn._numerics.frame import Frame, better_frame, frame_about, is_settled, unit_frame
+from jbn._numerics.sharding import like_features
+from jbn._numerics.sweeps import sum_batch
 from jbn._types import Moments
 
 # Sweeps that a feature may take: a guess that is 1e30 deviations away takes six.

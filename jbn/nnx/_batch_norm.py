@@ -1,4 +1,4 @@
-"""Batch normalization for Flax NNX: change `flax.nnx.BatchNorm` to `jbn.nnx.BatchNorm`."""
+"""The layer `BatchNorm` of Flax NNX, over the functions of `jbn`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -11,13 +11,11 @@ from flax.nnx.nn import dtypes
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
-from jbn._arrays import as_array
 from jbn._batch import Variant
-from jbn._fold_nnx import fold as fold
-from jbn._layer import apply_layer
-from jbn._recalibrate_nnx import recalibrate as recalibrate
+from jbn._flax.apply import apply_layer
+from jbn._numerics.arrays import as_array
+from jbn._numerics.values import check_num_features
 from jbn._types import AxisName, RunningStats
-from jbn._values import check_num_features
 from jbn._variants import Standard
 
 
@@ -195,50 +193,3 @@ class BatchNorm(nnx.BatchNorm):
         """
         if use_running_average is not None:
             self.use_running_average = use_running_average
-
-
-def replace_norms(model: nnx.Module, **options: Any) -> list[str]:
-    """Makes every batch norm in `model` one of this class; returns their paths.
-
-    For models that one does not want to edit: a variant, a momentum or an axis name for all norms.
-    Variables stay. A function that `nnx.jit` has compiled is compiled anew.
-
-    Args:
-      model: its norms change, those of `flax.nnx` too.
-      **options: attributes of `BatchNorm` to set: `variant`, `momentum`, `epsilon`, `axis`,
-        `axis_name`, `axis_index_groups`, `dtype`, `use_running_average`, `promote_dtype`.
-
-    Raises:
-      TypeError: for another attribute, or a subclass of `flax.nnx.BatchNorm` that is none of this
-        class; then nothing has changed.
-
-    >>> import jbn
-    >>> model = nnx.Sequential(nnx.BatchNorm(3, rngs=nnx.Rngs(0)))
-    >>> print(replace_norms(model, variant=jbn.Ghost(4)), type(model.layers[0]) is BatchNorm)
-    ['layers/0'] True
-    """
-    if unknown := sorted(options.keys() - _REPLACEABLE):
-        raise TypeError(
-            f"not to be replaced: {', '.join(unknown)}. These can be: "
-            f"{', '.join(sorted(_REPLACEABLE))}."
-        )
-    norms: dict[str, Any] = {
-        "/".join(map(str, path)): node
-        for path, node in nnx.iter_graph(model)
-        if isinstance(node, nnx.BatchNorm)
-    }
-    for norm in norms.values():
-        if type(norm) is not nnx.BatchNorm and not isinstance(norm, BatchNorm):
-            raise TypeError(f"{type(norm).__name__} is a batch norm of its own: not replaced.")
-    for norm in norms.values():
-        if not isinstance(norm, BatchNorm):
-            norm.__class__, norm.variant = BatchNorm, Standard()
-        for name, value in options.items():
-            setattr(norm, name, value)
-    return list(norms)
-
-
-_REPLACEABLE = {
-    "variant", "momentum", "epsilon", "axis", "axis_name", "axis_index_groups", "dtype",
-    "use_running_average", "promote_dtype",
-}  # fmt: skip

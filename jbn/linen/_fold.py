@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jbn._fold_pairs import (
+from jbn._flax.fold_pairs import (
     FoldReport,
     check_inference,
     check_trained,
@@ -20,9 +20,9 @@ from jbn._fold_pairs import (
     pairs,
     relative_difference,
 )
-from jbn._layer_moments import call_arguments
-from jbn._recalibrate_linen import outermost_calls
+from jbn._flax.moments import call_arguments
 from jbn._types import Affine, RunningStats
+from jbn.linen._recalibrate import outermost_calls
 
 _LINEAR = (nn.Dense, nn.Conv, nn.ConvTranspose)
 

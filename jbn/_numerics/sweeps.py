@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from jbn._arrays import batch_axes, per_feature
-from jbn._sharding import may_be_sharded
+from jbn._numerics.arrays import batch_axes, per_feature
+from jbn._numerics.sharding import may_be_sharded
 
 # Measured on two-core x86 machines: below, the loop over blocks costs more than it saves; the
 # accumulators of a block of BLOCK elements stay in the first-level cache.

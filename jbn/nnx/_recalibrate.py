@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from jbn._layer_moments import (
+from jbn._flax.moments import (
     call_arguments,
     is_frozen,
     layer_moments,

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from jbn._fold_pairs import (
+from jbn._flax.fold_pairs import (
     FoldReport,
     check_trained,
     fold_pair,

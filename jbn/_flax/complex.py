@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Complex
 
-from jbn._arrays import broadcast_mask, check_batch, per_feature
 from jbn._batch import Batch, Variant
-from jbn._devices import group_axis
 from jbn._moments import sync_measured
 from jbn._normalize import normalize
+from jbn._numerics.arrays import broadcast_mask, check_batch, per_feature
+from jbn._numerics.devices import group_axis
 from jbn._running import update_running
 from jbn._types import Affine, AxisName, Moments, RunningStats
 from jbn._variants import Standard

@@ -8,14 +8,14 @@ import flax.linen as nn
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jbn._layer_moments import (
+from jbn._flax.moments import (
     call_arguments,
     is_frozen,
     layer_moments,
     nothing_seen,
     population_call,
 )
-from jbn._layout import feature_axes
+from jbn._numerics.layout import feature_axes
 from jbn._recalibrate import Drift, population, replace_stats
 from jbn._types import RunningStats
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jbn._arrays import per_feature
+from jbn._numerics.arrays import per_feature
 
 # How far the shift may be from the mean, in standard deviations: the rounding error of a variance
 # grows by a factor of about 1 + DISTANCE^2.

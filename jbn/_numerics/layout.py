@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jbn._sharding import merge_last, reshape_like
-from jbn._values import as_int
+from jbn._numerics.sharding import merge_last, reshape_like
+from jbn._numerics.values import as_int
 
 
 def feature_axes(ndim: int, axis: int | Sequence[int]) -> tuple[int, ...]:

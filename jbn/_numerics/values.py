@@ -14,7 +14,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from jbn._arrays import check_float, check_inexact, statistics_dtype
+from jbn._numerics.arrays import check_float, check_inexact, statistics_dtype
 from jbn._types import Moments, RunningStats
 
 Record = TypeVar("Record", bound=tuple)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Jaxpr, Literal, subjaxprs
 
+from jbn._flax.moments import is_frozen
 from jbn._fold import as_affine, fold
-from jbn._layer_moments import is_frozen
-from jbn._layout import feature_axes
+from jbn._numerics.layout import feature_axes
 from jbn._types import Affine, RunningStats
 
 _LINEAR, _NORM, _OTHER_NORM = "linear layer", "batch norm", "batch norm of another axis"

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jbn._arrays import as_array
 from jbn._batch import Variant, population_of
 from jbn._batch_norm import variant_moments
-from jbn._layout import layout
 from jbn._moments import pool_moments
+from jbn._numerics.arrays import as_array
+from jbn._numerics.layout import layout
 from jbn._types import Moments
 from jbn._variants import Standard
 

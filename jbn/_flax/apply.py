@@ -7,13 +7,13 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jbn._arrays import as_array, common_type
 from jbn._batch_norm import batch_norm
-from jbn._complex import complex_batch_norm, complex_normalize
-from jbn._layout import layout
+from jbn._flax.complex import complex_batch_norm, complex_normalize
 from jbn._normalize import normalize
+from jbn._numerics.arrays import as_array, common_type
+from jbn._numerics.layout import layout
+from jbn._numerics.values import numbers_to_device
 from jbn._types import Affine, AxisName, RunningStats
-from jbn._values import numbers_to_device
 
 
 def apply_layer(
