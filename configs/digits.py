@@ -11,7 +11,7 @@ Beware   The baseline's initialisation is held fixed: standard deviation 0.1, to
          the gain is +0.22 points (-0.73 to +1.18), and 95 % comes 4.1 times sooner (3.3 to 5.0).
 """
 
-from experiments.config import Study
+from experiments.study.config import Study
 from jbn import Standard
 
 study = Study(

@@ -10,7 +10,7 @@ Result   Seeds 0 to 4: both are best at rate 3, where 95 % is reached 1.46 times
          four of five runs without it fail.
 """
 
-from experiments.config import Study
+from experiments.study.config import Study
 from jbn import Standard
 
 study = Study(

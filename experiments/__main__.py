@@ -10,19 +10,21 @@ from typing import Literal
 
 import tyro
 
-from experiments.commands import BAD_INPUT, PROGRAM, ending
+from experiments.commands import PROGRAM
+from experiments.commands import bench as bench_command
 from experiments.commands import list as list_command
 from experiments.commands import papers as papers_command
 from experiments.commands import report as report_command
 from experiments.commands import run as run_command
-from experiments.devices import keep_freed_memory, use_all_cores
+from experiments.commands import walkthrough as walkthrough_command
+from experiments.system.devices import keep_freed_memory, use_all_cores
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command; exits with status 2, after one line, for input that cannot be used."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     command = tyro.cli(_choose, prog=PROGRAM, args=arguments[:1])
-    if command is not _bench:  # a benchmark has the devices that a user has
+    if command is not bench_command.main:  # a benchmark has the devices that a user has
         use_all_cores()
     try:
         command(arguments[1:])
@@ -51,25 +53,10 @@ def _choose(
         "run": run_command.main,
         "report": report_command.main,
         "list": list_command.main,
-        "walkthrough": _walkthrough,
+        "walkthrough": walkthrough_command.main,
         "papers": papers_command.main,
-        "bench": _bench,
+        "bench": bench_command.main,
     }[command]
-
-
-def _walkthrough(arguments: list[str]) -> None:
-    from experiments import walkthrough
-
-    with ending(BAD_INPUT, ValueError):
-        tyro.cli(walkthrough.main, prog=f"{PROGRAM} walkthrough", args=arguments)
-
-
-def _bench(arguments: list[str]) -> None:
-    from experiments import bench
-    from experiments.bench.targets import TargetError
-
-    with ending(BAD_INPUT, OSError, TargetError):
-        bench.main(arguments, prog=f"{PROGRAM} bench")
 
 
 if __name__ == "__main__":

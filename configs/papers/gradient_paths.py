@@ -12,7 +12,7 @@ Result   Seeds 0 to 2. Not so at each one's best rate: with the gradient through
          of the claim holds. (With other rounding runs at 0.3 failed too, and 62.5 % was the best.)
 """
 
-from experiments.config import Study
+from experiments.study.config import Study
 from jbn import Detached, Running, Standard, Uncentered
 
 study = Study(

@@ -11,7 +11,7 @@ Result   Seeds 0 to 2, with and without: 90.7 % and 53.4 % of the test set after
          spread of the last sigmoid's inputs changes 1.6 times with batch norm, 3.4 to 3.8 without.
 """
 
-from experiments.config import Study
+from experiments.study.config import Study
 from jbn import Standard
 
 study = Study(

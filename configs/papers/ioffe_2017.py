@@ -8,7 +8,7 @@ Result   Seeds 0 to 2, each at its best rate, 0.03: 93.5 % (92.6 to 94.5) with r
          renormalisation, 2500 with batch norm, 1167 without: it undoes the loss, and adds nothing.
 """
 
-from experiments.config import Study
+from experiments.study.config import Study
 from jbn import Renorm, Standard
 
 study = Study(

@@ -11,7 +11,7 @@ Result   Seeds 0 to 2, each network at its best rate: 97.8 % (96.6 to 99.0) with
 
 import jax
 
-from experiments.config import Study
+from experiments.study.config import Study
 from jbn import Noisy, Standard
 
 study = Study(

@@ -10,7 +10,7 @@ Result   Points of test accuracy that batch norm adds, mean of seeds 0 to 2, eac
          rate 0.003.
 """
 
-from experiments.config import Study
+from experiments.study.config import Study
 from jbn import Standard
 
 studies = {

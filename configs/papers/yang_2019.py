@@ -11,7 +11,7 @@ Result   Seeds 0 to 2, steps 1 to 20 at rate 0.001: from a layer to the one belo
          network ends at 95 to 96 % for epsilons up to 1, and at 10 it learns nothing.
 """
 
-from experiments.config import Study
+from experiments.study.config import Study
 from jbn import Standard
 
 study = Study(

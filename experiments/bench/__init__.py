@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments.devices import compile_for_absent_chips
+from experiments.system.devices import compile_for_absent_chips
 
 if TYPE_CHECKING:
     from experiments.bench.output import Report

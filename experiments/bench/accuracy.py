@@ -13,9 +13,10 @@ import pandas as pd
 
 import jbn.linen
 from experiments.bench.families import FEATURES, Family, families
-from experiments.bench.output import Report, absences, progress
+from experiments.bench.output import Report, absences
 from experiments.bench.reference import Answer, Problem, errors, make_problem, solve
 from experiments.bench.rivals import Field, Rival, find_rivals
+from experiments.system.progress import announce
 
 QUANTITIES = ("y", "var", "dx")
 TOLERANCES = {"y": 2e-6, "var": 4e-6, "dx": 2e-6}  # the bound of docs/math.md
@@ -36,7 +37,7 @@ def measure(*, rows: int, seed: int) -> Report:
     field = find_rivals()
     found = []
     for family in families(rows, rng):
-        progress(family.name)
+        announce(family.name)
         problem = make_problem(family.x, rng, family.epsilon)
         answer = solve(problem)
         tolerances = TOLERANCES | ROUNDING.get(str(problem.x.dtype), {})

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import pandas as pd
 
 from experiments.bench import hlo, runner_programs
-from experiments.bench.output import Report, progress
+from experiments.bench.output import Report
 from experiments.bench.programs import Cell, Placement, Program, Scale, build
 from experiments.bench.rivals import JaxRival, Mode, find_rivals
 from experiments.bench.targets import TITLES, Target, devices
+from experiments.system.progress import announce
 
 NAMES = ("jbn", "flax.linen", "flax.nnx")
 RUNNER = "runner"
@@ -106,7 +107,7 @@ def measure(selection: Selection, scale: Scale) -> Report:
     tables: dict[str, list[dict[str, Any]]] = {}
     for job in (job for target in targets for job in _jobs(target, selection, scale)):
         labels = job.labels
-        progress(f"{labels.title}: {labels.row}, {labels.name}")
+        announce(f"{labels.title}: {labels.row}, {labels.name}")
         try:
             compiled = compile_program(*job.make())
         except Exception as failure:  # must not cost the others their numbers

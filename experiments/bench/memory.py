@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import pandas as pd
 
 import jbn
-from experiments.bench.output import Report, absences, progress
+from experiments.bench.output import Report, absences
 from experiments.bench.programs import EPSILON, network
 from experiments.bench.rivals import Apply, JaxRival, find_rivals
+from experiments.system.progress import announce
 
 COLUMNS = {False: "Dense without bias", True: "Dense with bias"}
 
@@ -28,7 +29,7 @@ def measure(*, width: int, batch: int, layers: int) -> Report:
     norms["no batch norm"] = lambda x, affine, stats, *, epsilon: (x, stats)
     found = []
     for name, norm in norms.items():
-        progress(name)
+        announce(name)
         for bias in COLUMNS:
             held = arrays_per_layer(norm, width=width, batch=batch, layers=layers, bias=bias)
             found.append((name, bias, held))

@@ -22,9 +22,10 @@ from experiments.bench.measure import (
     loop_on_device,
     measure_rounds,
 )
-from experiments.bench.output import Report, absences, progress, spread
+from experiments.bench.output import Report, absences, spread
 from experiments.bench.reference import Problem, errors, make_problem, solve
 from experiments.bench.rivals import BASELINE, Mode, Rival, find_rivals
+from experiments.system.progress import announce
 
 Shape = tuple[int, ...]
 
@@ -86,7 +87,7 @@ def _measure_shape(
     pools = {rival.name: [rival.put(problem) for problem in problems] for rival in rivals}
     copies = [(jax.device_put(problem.x),) for problem in problems]
     for mode in get_args(Mode):
-        progress(f"{_written(shape)} {dtype}, {mode}")
+        announce(f"{_written(shape)} {dtype}, {mode}")
         error, clocks = {}, {}
         for rival in rivals:
             pool = pools[rival.name]

@@ -8,9 +8,9 @@ import jax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments import data
-from experiments.config import load_studies
-from experiments.sweep import make_mesh, make_sweep
+from experiments.study import data
+from experiments.study.config import load_studies
+from experiments.study.sweep import make_mesh, make_sweep
 
 STUDY = Path(__file__).parents[2] / "configs" / "digits.py"
 

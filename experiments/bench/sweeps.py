@@ -10,7 +10,8 @@ import pandas as pd
 
 import jbn
 from experiments.bench.measure import compare, host_clock, measure_rounds
-from experiments.bench.output import Report, progress, spread
+from experiments.bench.output import Report, spread
+from experiments.system.progress import announce
 
 SHAPES = ((128, 512), (1024, 1024), (8192, 1024), (128, 16, 16, 256))
 POOL = 3
@@ -25,7 +26,7 @@ def measure(shapes: Sequence[tuple[int, ...]] = (), *, rounds: int, seed: int) -
         written = "x".join(map(str, shape))
         cases = _cases(shape, np.random.default_rng(seed))
         for mode, gradients in MODES.items():
-            progress(f"{written}, {mode}")
+            announce(f"{written}, {mode}")
             call = partial(_finish, jax.jit(_step(gradients)))
             clocks = {name: host_clock(call, pool) for name, pool in cases.items()}
             compared = compare(measure_rounds(clocks, rounds=rounds, seed=seed), ORDINARY)

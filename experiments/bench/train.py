@@ -26,10 +26,11 @@ import numpy as np
 import pandas as pd
 
 from experiments.bench.measure import compare, measure_rounds
-from experiments.bench.output import Report, absences, progress, spread
-from experiments.data import Data
-from experiments.devices import cores, use_all_cores
-from experiments.train import Run, RunState
+from experiments.bench.output import Report, absences, spread
+from experiments.study.data import Data
+from experiments.study.train import Run, RunState
+from experiments.system.devices import cores, use_all_cores
+from experiments.system.progress import announce
 
 LEARNING_RATE = 0.1
 RUNNER, FLAX, TORCH = "jbn's runner", "Flax loop", "PyTorch loop"
@@ -66,7 +67,7 @@ def measure(*, steps: int, runs: int, rounds: int, work: Work | None = None) -> 
     with ExitStack() as stack:
         clocks = {}
         for name, (make, on_every_core) in contenders.items():
-            progress(f"{name}: compiling")
+            announce(f"{name}: compiling")
             process = stack.enter_context(
                 ProcessPoolExecutor(
                     1,
@@ -76,7 +77,7 @@ def measure(*, steps: int, runs: int, rounds: int, work: Work | None = None) -> 
             )
             clocks[name] = _Clock(process, make, work, work.runs if on_every_core else 1)
             clocks[name]()
-        progress(f"{rounds} rounds of {work.steps} steps")
+        announce(f"{rounds} rounds of {work.steps} steps")
         timings = measure_rounds(clocks, rounds=rounds, seed=0)
     data = compare(timings, FLAX)
     return Report("train", "Training", data, {_heading(work): table(data)}, _notes(work, absent))
@@ -134,9 +135,9 @@ def bare_runner(work: Work) -> Trainer:
 
 
 def _runner(work: Work, *, bare: bool) -> Trainer:
-    from experiments.config import Study
-    from experiments.sweep import make_mesh, place, sweep_of
-    from experiments.train import make_run
+    from experiments.study.config import Study
+    from experiments.study.sweep import make_mesh, place, sweep_of
+    from experiments.study.train import make_run
     from jbn import Standard
 
     study = Study(

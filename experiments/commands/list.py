@@ -36,7 +36,7 @@ class _Found(NamedTuple):
 def _show(directory: Path, console: Console) -> None:
     if not directory.is_dir():
         raise NotADirectoryError(f"{directory}: is not a folder.")
-    from experiments import results
+    from experiments.runner import results
 
     folders = sorted(path.parent for path in directory.rglob(results.CONFIG))
     if not folders:
@@ -49,8 +49,9 @@ def _show(directory: Path, console: Console) -> None:
 
 
 def _find(directory: Path) -> _Found:
-    from experiments import checkpoint, folder, lock, results
-    from experiments.config import swept
+    from experiments.runner import checkpoint, folder, results
+    from experiments.study.config import swept
+    from experiments.system import lock
 
     try:
         config = folder.read_config(directory) or {}

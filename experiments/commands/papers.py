@@ -10,12 +10,13 @@ import tyro
 from rich.console import Console
 
 from experiments.commands import BAD_INPUT, PROGRAM, ending
-from experiments.devices import compile_quickly
+from experiments.system.devices import compile_quickly
+from experiments.system.progress import announce
 
 if TYPE_CHECKING:
-    from experiments.data import Data
     from experiments.papers.claim import Claim, Setting
     from experiments.papers.output import Result
+    from experiments.study.data import Data
 
 
 def main(arguments: list[str]) -> None:
@@ -70,11 +71,11 @@ def _papers(
     out: Path | None,
     command: str,
 ) -> None:
-    from experiments.config import LARGEST_SEED
-    from experiments.files import write_whole
     from experiments.papers import output
     from experiments.papers.catalogue import choose
     from experiments.papers.claim import Setting
+    from experiments.study.config import LARGEST_SEED
+    from experiments.system.files import write_whole
 
     if bad := [seed for seed in seeds if not 0 <= seed <= LARGEST_SEED]:
         raise ValueError(f"seed {bad[0]}: needs a whole number from 0 to {LARGEST_SEED}.")
@@ -116,10 +117,9 @@ def _papers(
 
 
 def _measure(claim: "Claim", setting: "Setting") -> "Result":
-    from experiments.bench.output import progress
     from experiments.papers.output import Result
 
-    progress(f"{claim.name}, seeds from {setting.first_seed}")
+    announce(f"{claim.name}, seeds from {setting.first_seed}")
     begun = time.perf_counter()
     outcome = claim.measure(setting)
     return Result(claim, outcome, time.perf_counter() - begun)
@@ -127,7 +127,7 @@ def _measure(claim: "Claim", setting: "Setting") -> "Result":
 
 def _mnist(data_dir: Path | None) -> "tuple[Data | None, str]":
     """MNIST, or why there is none; files that were named and are not there are an error."""
-    from experiments import data
+    from experiments.study import data
 
     try:
         return data.load("mnist", data_dir), ""

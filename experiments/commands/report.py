@@ -41,7 +41,7 @@ def write_up(directory: Path, console: Console, *, if_missing: bool = False) -> 
     """
     page, summary = directory / "report.html", directory / "summary.json"
     if not (if_missing and page.is_file() and summary.is_file()):
-        from experiments.report import print_table, write_report
+        from experiments.report.write import print_table, write_report
 
         page = write_report(directory)
         print_table(json.loads(summary.read_text(encoding="utf-8")), console)
@@ -50,7 +50,7 @@ def write_up(directory: Path, console: Console, *, if_missing: bool = False) -> 
 
 def compare(directories: Sequence[Path], out: Path, console: Console) -> None:
     """Writes the page `out` that holds the studies in `directories` against each other."""
-    from experiments.comparison import write_comparison
+    from experiments.report.comparison import write_comparison
 
     print_path("Comparison", write_comparison(directories, out), console)
 

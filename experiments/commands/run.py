@@ -16,11 +16,11 @@ from rich.console import Console
 
 from experiments.commands import BAD_INPUT, FAILED, PROGRAM, ending
 from experiments.commands.report import compare, write_up
-from experiments.devices import keep_compiled
-from experiments.interrupts import Interrupted, Stop, listening
+from experiments.system.devices import keep_compiled
+from experiments.system.interrupts import Interrupted, Stop, listening
 
 if TYPE_CHECKING:
-    from experiments.config import Study
+    from experiments.study.config import Study
 
 
 @dataclass(kw_only=True)
@@ -62,8 +62,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _main(arguments: list[str], stop: Stop) -> None:
-    from experiments import machines
-    from experiments.config import Study, as_json, load_studies, override
+    from experiments.study.config import Study, as_json, load_studies, override
+    from experiments.system import machines
 
     @dataclass(kw_only=True)
     class Run(_Run):
@@ -105,7 +105,7 @@ def _main(arguments: list[str], stop: Stop) -> None:
 
 def _join(chosen: _Run) -> Console:
     """Meets the other processes, if there are any; returns where to speak."""
-    from experiments import machines
+    from experiments.system import machines
 
     meeting = machines.Meeting(chosen.coordinator, chosen.num_processes, chosen.process_id)
     console = Console(quiet=chosen.quiet)
@@ -115,11 +115,11 @@ def _join(chosen: _Run) -> Console:
 
 
 def _plan(folders: "Mapping[Path, Study]", chosen: _Run, console: Console) -> None:
-    from experiments import machines
-    from experiments.config import ConfigError
-    from experiments.data import DataError
-    from experiments.folder import FolderError, check
-    from experiments.plan import print_plan
+    from experiments.runner.folder import FolderError, check
+    from experiments.runner.plan import print_plan
+    from experiments.study.config import ConfigError
+    from experiments.study.data import DataError
+    from experiments.system import machines
 
     with ending(BAD_INPUT, ConfigError, DataError, FolderError, OSError):
         for folder, study in folders.items():
@@ -136,8 +136,9 @@ class _Work(NamedTuple):
 
 
 def _carry_out(work: _Work, chosen: _Run, *, command: str, console: Console, stop: Stop) -> None:
-    from experiments import folder, lock, machines
-    from experiments.run import run
+    from experiments.runner import folder
+    from experiments.runner.run import run
+    from experiments.system import lock, machines
 
     with _failures():
         with lock.hold(work.folder) if machines.is_first() else nullcontext() as dead:
@@ -164,14 +165,14 @@ def _carry_out(work: _Work, chosen: _Run, *, command: str, console: Console, sto
 
 @contextmanager
 def _failures() -> Iterator[None]:
-    from experiments import machines
-    from experiments.checkpoint import CheckpointError
-    from experiments.config import ConfigError
-    from experiments.data import DataError
-    from experiments.files import SaveError
-    from experiments.folder import FolderError
-    from experiments.lock import LockedError
-    from experiments.machines import MachinesError
+    from experiments.runner.checkpoint import CheckpointError
+    from experiments.runner.folder import FolderError
+    from experiments.study.config import ConfigError
+    from experiments.study.data import DataError
+    from experiments.system import machines
+    from experiments.system.files import SaveError
+    from experiments.system.lock import LockedError
+    from experiments.system.machines import MachinesError
 
     unusable = (ConfigError, DataError, FolderError, LockedError, MachinesError, OSError)
     try:

@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Sequence
 
-from experiments.papers import (
+from experiments.papers.claim import Claim
+from experiments.papers.claims import (
     arora_2019,
     balduzzi_2017,
     bjorck_2018,
@@ -27,7 +28,6 @@ from experiments.papers import (
     yang_activations,
     yang_depth,
 )
-from experiments.papers.claim import Claim
 
 # Claims about the same runs stand together: they share them.
 CLAIMS: tuple[Claim, ...] = (

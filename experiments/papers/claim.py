@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from experiments.data import Data
+from experiments.study.data import Data
 
 Source = Literal["theory", "published", "own reference"]
 """Where an expected value comes from. An own reference is this set-up's, measured before: the paper

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.figures import COLOURS, MARKERS, MUTED, styled
 from experiments.papers.claim import Line, Outcome, Plot
+from experiments.report.figures import COLOURS, MARKERS, MUTED, styled
 
 _PANEL = (4.6, 3.4)  # inches
 _FEW = 9

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.bench.output import conditions, markdown_table
 from experiments.papers.claim import CONFIDENCE, Check, Claim, Outcome, Verdict
+from experiments.report.markdown import markdown_table
+from experiments.system.environment import conditions
 
 PAGE, FIGURES = "papers.md", "papers"
 _COLOUR = {"reproduced": "green", "not reproduced": "red", "fragile": "yellow"}
@@ -82,8 +83,8 @@ def write_page(
     results: Sequence[Result], left_out: Mapping[str, str], command: str, folder: Path
 ) -> None:
     """`papers.md`, and a figure of each claim in `papers/`, in `folder`."""
-    from experiments.figures import save
     from experiments.papers.figures import draw
+    from experiments.report.figures import save
 
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     for result in results:

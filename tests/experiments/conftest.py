@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from experiments import data
-from experiments.config import Study
+from experiments.study import data
+from experiments.study.config import Study
 from jbn import Standard
 
 SMALL = Study(

@@ -20,13 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Study
+from experiments.study.config import Study
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
-        "experiments.run",
-        "experiments.summary",
+        "experiments.runner.run",
+        "experiments.report.summary",
         "sklearn.datasets",
         "sklearn.model_selection",
         "xarray.backends.scipy_",
@@ -169,7 +169,7 @@ def full_disk_at(call: int) -> None:
 
 def wait_for_ever() -> None:
     """The first measurement is never recorded."""
-    from experiments import results
+    from experiments.runner import results
 
     def wait(*_: Any) -> None:
         print("waiting")
@@ -202,7 +202,7 @@ def on_devices_found_late(count: int) -> None:
 
 def small_mnist() -> None:
     """MNIST is the digits."""
-    from experiments import data
+    from experiments.study import data
 
     load = data.load
     data.load = lambda name, data_dir: load("digits")
@@ -210,7 +210,7 @@ def small_mnist() -> None:
 
 def other_data() -> None:
     """The digits in another order."""
-    from experiments import data
+    from experiments.study import data
 
     digits = data.load("digits")
     digits = digits._replace(train_labels=digits.train_labels[::-1])
@@ -219,7 +219,7 @@ def other_data() -> None:
 
 def saves_once() -> None:
     """The first save is the last that time allows."""
-    from experiments import checkpoint
+    from experiments.runner import checkpoint
 
     checkpoint.TRAINING_PER_SAVE = 10**9
 
@@ -237,9 +237,9 @@ def slurm_task(index: int, port: int) -> None:
 
 
 def _report() -> types.ModuleType:
-    """Stands in for `experiments.report`: the numbers, and no drawings."""
-    from experiments import results
-    from experiments.summary import summarize
+    """Stands in for `experiments.report.write`: the numbers, and no drawings."""
+    from experiments.report.summary import summarize
+    from experiments.runner import results
 
     def write_report(directory: Path) -> Path:
         summary = json.dumps(summarize(results.load(directory)))
@@ -247,7 +247,7 @@ def _report() -> types.ModuleType:
         (directory / "report.html").write_text("")
         return directory / "report.html"
 
-    module: Any = types.ModuleType("experiments.report")
+    module: Any = types.ModuleType("experiments.report.write")
     module.write_report, module.print_table = write_report, lambda *_: None
     return module
 
@@ -261,13 +261,13 @@ def _work(
 ) -> None:
     import jax
 
-    from experiments import checkpoint
     from experiments.__main__ import main
+    from experiments.runner import checkpoint
 
     sys.stdout = sys.stderr = log.open("w", buffering=1)
     jax.config.update("jax_platforms", "cpu")
     checkpoint.TRAINING_PER_SAVE = 0  # at every evaluation
-    sys.modules["experiments.report"] = _report()
+    sys.modules["experiments.report.write"] = _report()
     on_devices(devices)
     if prepare:
         prepare(*prepared_with)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import xarray as xr
 
-from experiments.measure import BIN_EDGES, BINS
+from experiments.study.measure import BIN_EDGES, BINS
 
 STEP = ("norm", "learning_rate", "seed", "step")
 LAYERED = ("gradient_norm", "gradient_norm_cv", "gradient_noise", "update_ratio")

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from jax.sharding import AxisType
 
-from experiments import bench, devices
+from experiments import bench
 from experiments.__main__ import main
 from experiments.bench import accuracy, measure, memory, op, output, rivals, train
 from experiments.bench.reference import errors, make_problem, solve
+from experiments.system import devices
 from jbn import RunningStats
 
 

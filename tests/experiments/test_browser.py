@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from synthetic import learning, study
 
-from experiments.comparison import write_comparison
-from experiments.measure import BINS
-from experiments.report import write_report
+from experiments.report.comparison import write_comparison
+from experiments.report.write import write_report
+from experiments.study.measure import BINS
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(

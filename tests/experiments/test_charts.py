@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from synthetic import learning, of_several_values, study
 
-from experiments import charts, distribution
-from experiments.measure import BINS
-from experiments.summary import choices
+from experiments.report import charts, distribution
+from experiments.report.summary import choices
+from experiments.study.measure import BINS
 
 
 def sweep(**shape):

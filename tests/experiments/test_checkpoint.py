@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import checkpoint
-from experiments.checkpoint import Checkpoint, CheckpointError, Saver, from_arrays, to_arrays
-from experiments.files import SaveError, sweep_parts, write_whole
+from experiments.runner import checkpoint
+from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver, from_arrays, to_arrays
+from experiments.system.files import SaveError, sweep_parts, write_whole
 
 RUNS = 3
 STATES = {

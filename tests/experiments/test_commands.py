@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import checkpoint, lock, plan, results
 from experiments.__main__ import main
-from experiments.checkpoint import Checkpoint, Saver
-from experiments.devices import keep_compiled
-from experiments.sweep import make_mesh, make_sweep, place
+from experiments.runner import checkpoint, plan, results
+from experiments.runner.checkpoint import Checkpoint, Saver
+from experiments.study.sweep import make_mesh, make_sweep, place
+from experiments.system import lock
+from experiments.system.devices import keep_compiled
 
 
 def listed(folder, capsys, monkeypatch) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from synthetic import learning, study
 
-from experiments.comparison import accuracy, comparison_table, gain, write_comparison
+from experiments.report.comparison import accuracy, comparison_table, gain, write_comparison
 
 
 def folder(path, dataset):

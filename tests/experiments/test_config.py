@@ -5,13 +5,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from experiments.config import ConfigError, as_json, load_studies, networks, override
+from experiments.study.config import ConfigError, as_json, load_studies, networks, override
 from jbn import Ghost, Noisy, Standard
 
 ROOT = Path(__file__).parents[2]
 
 CONFIG = """
-from experiments.config import Study
+from experiments.study.config import Study
 from jbn import Standard
 
 study = Study(

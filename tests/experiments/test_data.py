@@ -5,8 +5,8 @@ import struct
 import numpy as np
 import pytest
 
-from experiments import data
-from experiments.data import DataError, read_idx
+from experiments.study import data
+from experiments.study.data import DataError, read_idx
 
 ARRAYS = {
     "train-images-idx3-ubyte": np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3),

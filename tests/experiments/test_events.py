@@ -11,10 +11,10 @@ from forked import Workshop, die_at
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from experiments import results
 from experiments.__main__ import main
-from experiments.events import FOLDER, Events, run_folder
-from experiments.rows import ROWS, Evaluation
+from experiments.runner import results
+from experiments.runner.events import FOLDER, Events, run_folder
+from experiments.runner.rows import ROWS, Evaluation
 
 Event = vars(event_pb2)["Event"]
 

@@ -23,10 +23,10 @@ from forked import (
     small_mnist,
 )
 
-from experiments import lock, machines
 from experiments.__main__ import main
-from experiments.machines import Meeting
-from experiments.results import as_arrays
+from experiments.runner.results import as_arrays
+from experiments.system import lock, machines
+from experiments.system.machines import Meeting
 
 AT_STEP_10 = 7  # files written before and with that checkpoint
 SECONDS_TO_END = 90  # on a busy machine; JAX misses a process after 100

@@ -10,10 +10,10 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments.__main__ import main
-from experiments.devices import use_all_cores
+from experiments.system.devices import use_all_cores
 
 CONFIG = """
-from experiments.config import Study
+from experiments.study.config import Study
 from jbn import Standard
 
 study = Study(
@@ -117,7 +117,7 @@ def test_one_value_of_a_field_or_several(config, tmp_path, monkeypatch):
     def show(study, *_, **__):
         raise Seen(study)
 
-    monkeypatch.setattr("experiments.run.run", show)
+    monkeypatch.setattr("experiments.runner.run.run", show)
     values = ["--epsilon", "0.5", "--momentum", "0.9", "0.99"]
     with pytest.raises(Seen) as seen:
         main(["run", str(config), "--out", str(tmp_path / "out"), *values])
@@ -175,7 +175,7 @@ def test_an_error_of_ours_keeps_its_traceback(config, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("experiments.run.run", broken)
+    monkeypatch.setattr("experiments.runner.run.run", broken)
     with pytest.raises(ValueError, match="a bug"):
         main(["run", str(config), "--out", str(tmp_path)])
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.measure import (
+from experiments.study.measure import (
     BIN_EDGES,
     cosine,
     gradient_noise,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.models import fold_in, layer_names, make_model
+from experiments.study.models import fold_in, layer_names, make_model
 from jbn import Noisy, Renorm, Standard
 
 X = jax.random.normal(jax.random.key(0), (32, 5))

@@ -12,10 +12,10 @@ from plotly.offline import get_plotlyjs
 from rich.console import Console
 from synthetic import learning, of_several_values, study
 
-from experiments import figures
-from experiments.captions import CAPTIONS
-from experiments.report import print_table, write_report
-from experiments.summary import summarize
+from experiments.report import figures
+from experiments.report.captions import CAPTIONS
+from experiments.report.summary import summarize
+from experiments.report.write import print_table, write_report
 
 
 def sweep():

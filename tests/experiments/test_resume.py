@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 from forked import Workshop, die_at, full_disk_at, on_devices, wait_for_ever
 
-from experiments import lock
-from experiments.results import as_arrays
+from experiments.runner.results import as_arrays
+from experiments.system import lock
 
 KILLS = 12
 MOMENTS = ("half", "whole", "named", "swept")

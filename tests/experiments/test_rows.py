@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import results
-from experiments.files import SaveError
-from experiments.rows import ROWS, Evaluation, Rows, evaluated
+from experiments.runner import results
+from experiments.runner.rows import ROWS, Evaluation, Rows, evaluated
+from experiments.system.files import SaveError
 
 PER_LAYER = ("gradient_norm", "gradient_norm_cv", "gradient_noise", "update_ratio")
 

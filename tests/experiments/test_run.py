@@ -6,10 +6,10 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
-from experiments import results
-from experiments.interrupts import Interrupted
-from experiments.measure import BINS
-from experiments.run import run
+from experiments.runner import results
+from experiments.runner.run import run
+from experiments.study.measure import BINS
+from experiments.system.interrupts import Interrupted
 from jbn import Standard
 
 STEPS = [0, 20, 40]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from synthetic import study
 
-from experiments.findings import findings
-from experiments.summary import mean_interval, speed_up, summarize
+from experiments.report.findings import findings
+from experiments.report.summary import mean_interval, speed_up, summarize
 
 # t(0.975) with 2 degrees of freedom, from a printed table.
 T2 = 4.303

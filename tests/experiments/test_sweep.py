@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from experiments import models, sweep
-from experiments.config import ConfigError, Study
-from experiments.data import Data
-from experiments.sweep import make_mesh, make_sweep, mesh_of, place
+from experiments.study import models, sweep
+from experiments.study.config import ConfigError, Study
+from experiments.study.data import Data
+from experiments.study.sweep import make_mesh, make_sweep, mesh_of, place
 from jbn import Detached, Ghost, Standard
 from jbn.linen import BatchNorm
 

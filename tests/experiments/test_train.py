@@ -7,10 +7,10 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import train
-from experiments.data import Data
-from experiments.measure import BIN_EDGES
-from experiments.train import make_optimizer, make_run
+from experiments.study import train
+from experiments.study.data import Data
+from experiments.study.measure import BIN_EDGES
+from experiments.study.train import make_optimizer, make_run
 from jbn import Ghost, Noisy, Renorm, Running, Standard
 
 NORMS = {"no norm": None, "batch norm": Standard()}

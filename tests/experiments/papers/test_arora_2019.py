@@ -5,8 +5,8 @@ from functools import partial
 import jax
 import numpy as np
 
-from experiments.papers.arora_2019 import train
-from experiments.papers.digits import digits, hidden_kernels, initial, network
+from experiments.papers.claims.arora_2019 import train
+from experiments.papers.tools.digits import digits, hidden_kernels, initial, network
 
 
 def test_the_rate_is_that_of_the_hidden_weights_alone():

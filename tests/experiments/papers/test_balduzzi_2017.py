@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import numpy as np
 
-from experiments.papers.balduzzi_2017 import autocorrelation, gradients
+from experiments.papers.claims.balduzzi_2017 import autocorrelation, gradients
 
 
 def test_autocorrelation():

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.data import load
-from experiments.models import MLP
-from experiments.papers import galloway_2019, hoffer_2017, ioffe_2017, wu_2021
-from experiments.papers.training import Task, standardized, unit_interval
+from experiments.papers.claims import galloway_2019, hoffer_2017, ioffe_2017, wu_2021
+from experiments.papers.tools.training import Task, standardized, unit_interval
+from experiments.study.data import load
+from experiments.study.models import MLP
 from jbn import Ghost, Standard
 
 MODEL = MLP((20, 20), jax.nn.relu, jax.nn.initializers.he_normal(), Standard())

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.data import load
-from experiments.models import MLP
-from experiments.papers import bjorck_2018
 from experiments.papers.claim import Setting
-from experiments.papers.training import Task, standardized
+from experiments.papers.claims import bjorck_2018
+from experiments.papers.tools.training import Task, standardized
+from experiments.study.data import load
+from experiments.study.models import MLP
 from jbn import Standard
 
 

@@ -23,7 +23,7 @@ from experiments.papers.claim import (
     near,
 )
 from experiments.papers.figures import draw
-from experiments.papers.spread import spread
+from experiments.papers.tools.spread import spread
 
 NAN, INF = np.nan, np.inf
 
@@ -142,7 +142,7 @@ def test_the_command_writes_what_it_measured(two_claims, tmp_path, monkeypatch, 
 
 
 def test_without_mnist_its_claims_are_left_out(two_claims, monkeypatch, capsys):
-    from experiments import data
+    from experiments.study import data
 
     def no_mnist(name, data_dir):
         raise data.DataError("no network")

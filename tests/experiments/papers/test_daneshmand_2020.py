@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.papers.daneshmand_2020 import random_layer, random_pass, through
-from experiments.papers.spread import spread
+from experiments.papers.claims.daneshmand_2020 import random_layer, random_pass, through
+from experiments.papers.tools.spread import spread
 from jbn import Standard, Uncentered
 from jbn.diagnostics import effective_rank, participation_ratio
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.papers.daneshmand_2021 import alike, gaps, pair_cosines
+from experiments.papers.claims.daneshmand_2021 import alike, gaps, pair_cosines
 from jbn import Standard, Uncentered
 
 

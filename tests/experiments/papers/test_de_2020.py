@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.papers.de_2020 import residual_pass
+from experiments.papers.claims.de_2020 import residual_pass
 
 
 def test_with_batch_norm_a_block_adds_one():

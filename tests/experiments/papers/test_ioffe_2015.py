@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.data import binary, load
-from experiments.models import MLP
-from experiments.papers import ioffe_2015
 from experiments.papers.claim import Setting
-from experiments.papers.ioffe_2015 import CONFIGS, Course
-from experiments.papers.training import Task, unit_interval
+from experiments.papers.claims import ioffe_2015
+from experiments.papers.claims.ioffe_2015 import CONFIGS, Course
+from experiments.papers.tools.training import Task, unit_interval
+from experiments.study.data import binary, load
+from experiments.study.models import MLP
 from jbn import Standard
 
 

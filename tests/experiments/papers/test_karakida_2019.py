@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import numpy as np
 
-from experiments.papers.karakida_2019 import sharpest
+from experiments.papers.claims.karakida_2019 import sharpest
 
 
 def test_subtracting_the_mean_takes_the_large_eigenvalue_away():

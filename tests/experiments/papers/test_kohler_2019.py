@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from experiments.papers.claim import Setting
-from experiments.papers.kohler_2019 import RAYLEIGH, suboptimality
+from experiments.papers.claims.kohler_2019 import RAYLEIGH, suboptimality
 
 
 def test_reproduced_when_quick():

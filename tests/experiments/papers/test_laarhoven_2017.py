@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from experiments.papers.claim import Check, at_most
-from experiments.papers.digits import NO_EPSILON, Images, digits
-from experiments.papers.laarhoven_2017 import gradient_pass, train
+from experiments.papers.claims.laarhoven_2017 import gradient_pass, train
+from experiments.papers.tools.digits import NO_EPSILON, Images, digits
 
 
 def test_the_inner_product_with_epsilon_is_exact():

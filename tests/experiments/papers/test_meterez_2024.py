@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.papers.deep import factor_per_layer, signals
-from experiments.papers.meterez_2024 import deep_pass, gaussian_rate
-from experiments.papers.spread import spread
+from experiments.papers.claims.meterez_2024 import deep_pass, gaussian_rate
+from experiments.papers.tools.deep import factor_per_layer, signals
+from experiments.papers.tools.spread import spread
 
 
 def test_signals_are_the_gradients_at_each_layer():

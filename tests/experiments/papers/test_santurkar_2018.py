@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.data import load
-from experiments.papers import santurkar_2018, santurkar_2018_shift
 from experiments.papers.claim import Setting
-from experiments.papers.training import begin, next_loss, standardized
+from experiments.papers.claims import santurkar_2018, santurkar_2018_shift
+from experiments.papers.tools.training import begin, next_loss, standardized
+from experiments.study.data import load
 from jbn import Standard, batch_norm
 from jbn.diagnostics import AlongGradient
 

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.papers import schoenholz_2017
-from experiments.papers.deep import factor_per_layer
-from experiments.papers.schoenholz_2017 import deep_pass, tanh_chi
-from experiments.papers.spread import spread
+from experiments.papers.claims import schoenholz_2017
+from experiments.papers.claims.schoenholz_2017 import deep_pass, tanh_chi
+from experiments.papers.tools.deep import factor_per_layer
+from experiments.papers.tools.spread import spread
 
 
 def test_chi_of_tanh():

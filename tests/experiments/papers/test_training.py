@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.data import load
-from experiments.models import MLP
-from experiments.papers import training
 from experiments.papers.claim import Setting, once
-from experiments.papers.spread import combinations
-from experiments.papers.training import Task
+from experiments.papers.tools import training
+from experiments.papers.tools.spread import combinations
+from experiments.papers.tools.training import Task
+from experiments.study.data import load
+from experiments.study.models import MLP
 from jbn import Standard
 
 HE = jax.nn.initializers.he_normal()

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.papers.digits import digits
-from experiments.papers.wan_2020 import equilibrium_angle, train
+from experiments.papers.claims.wan_2020 import equilibrium_angle, train
+from experiments.papers.tools.digits import digits
 
 
 def test_the_formula():

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.papers import yang_2019
 from experiments.papers.claim import Setting
+from experiments.papers.claims import yang_2019
 from jbn import batch_norm, init
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.papers.yang_2019 import relu_rate
-from experiments.papers.yang_activations import limiting_rate
+from experiments.papers.claims.yang_2019 import relu_rate
+from experiments.papers.claims.yang_activations import limiting_rate
 
 
 def test_the_limits_that_are_known():

@@ -5,8 +5,8 @@ from functools import partial
 import jax
 import numpy as np
 
-from experiments.data import load
-from experiments.papers.yang_depth import standardised, train
+from experiments.papers.claims.yang_depth import standardised, train
+from experiments.study.data import load
 
 
 def test_inputs_are_standardised():

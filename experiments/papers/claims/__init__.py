@@ -1,0 +1,1 @@
+"""Claims of papers, one paper to a file."""

@@ -1,0 +1,1 @@
+"""Training, networks and data that the claims share."""

@@ -1,0 +1,1 @@
+"""The report of a study's folder: summary, findings, figures, the page, comparisons."""

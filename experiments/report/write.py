@@ -1,0 +1,255 @@
+"""A study's folder, read and written up: summary.json, figures/*.svg, report.html and a table.
+
+The page holds everything it shows, so it opens offline and years later. Its numbers come from
+`summary`, its words from `findings`, its figures from `charts` and, for paper, from `figures`; here
+they are put together.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from experiments.report import charts, distribution, figures
+from experiments.report.captions import CAPTIONS, DISTRIBUTION, VALUES
+from experiments.report.findings import findings, percent, points, stable_rate, times
+from experiments.report.pages import render
+from experiments.report.panels import Figure
+from experiments.report.summary import GRADIENT_FIGURES, choices, summarize
+from experiments.system.files import write_whole
+
+Summary = dict[str, Any]
+Rows = list[list[str]]
+
+
+def write_report(directory: Path) -> Path:
+    """Write summary.json, figures/*.svg and report.html beside `directory`/metrics.nc.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        FileNotFoundError: there is no metrics.nc.
+        ValueError: metrics.nc is not the dataset of a finished study.
+    """
+    directory = Path(directory)
+    dataset = load_study(directory)
+    summary = summarize(dataset)
+    summary = {**summary, "findings": findings(summary)}
+    write_whole(directory / "summary.json", (_json(summary) + "\n").encode())
+    (directory / "figures").mkdir(exist_ok=True)
+    for name, draw in figures.FIGURES.items():
+        figures.save(draw(dataset), directory / "figures" / f"{name}.svg")
+    page = directory / "report.html"
+    write_whole(page, _page(directory, dataset, summary).encode())
+    return page
+
+
+def print_table(summary: Summary, console: Console) -> None:
+    """The networks, their comparison and what it means, for a terminal."""
+    for header, rows in _tables(summary):
+        # A network's label may hold brackets, which would be markup to rich.
+        table = Table(
+            *[Column(Text(n), justify="right" if i else "left") for i, n in enumerate(header)]
+        )
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    for text in findings(summary).values():
+        console.print(Text(text), end="\n\n")
+
+
+def network_rows(summary: Summary) -> tuple[list[str], Rows]:
+    """A column for each network: what it reached, how soon, and up to which rate it trains."""
+    networks = summary["norms"].values()
+    rows = [
+        ["best learning rate", *(_rate(n["best_learning_rate"]) for n in networks)],
+        ["final test accuracy (%)", *(_interval(n["final_accuracy"], _percent) for n in networks)],
+    ]
+    for target in summary["targets"]:
+        arrivals = [_arrival(n["steps_to"][f"{target:.2f}"]) for n in networks]
+        rows.append([f"steps to {percent(target, 0)}", *arrivals])
+    lost = [n["diverged"] for n in networks]
+    rows += [
+        ["largest stable learning rate", *map(stable_rate, networks)],
+        ["diverged runs, at any rate", *(f"{d['count']} of {d['of']}" for d in lost)],
+    ]
+    return ["at its best rate", *summary["norms"]], rows
+
+
+def comparison_rows(comparison: Summary) -> tuple[list[str], Rows]:
+    """A column at the same rate, and one with each network at its best."""
+    pairs = [comparison["same_rate"], comparison["best_rate"]]
+    header = [f"{comparison['norm']} vs {comparison['baseline']}"]
+    for pair, where in zip(pairs, ("same rate", "best rates")):
+        # One rate is said once.
+        rates = dict.fromkeys(map(_rate, reversed(pair["learning_rate"].values())))
+        header.append(f"{where} ({' vs '.join(rates)})")
+    gains = [_interval(pair["accuracy_difference"], points) for pair in pairs]
+    rows = [["test accuracy gained (points)", *gains]]
+    for target in comparison["best_rate"]["speed_up"]:
+        ratios = [_speed_up(pair["speed_up"][target]) for pair in pairs]
+        rows.append([f"speed-up to {percent(float(target), 0)}", *ratios])
+    return header, rows
+
+
+def rate_rows(summary: Summary) -> tuple[list[str], Rows]:
+    """A row for each network and learning rate: what it reached there, and the runs it lost."""
+    header = ["network", "learning rate", "final test accuracy (%)", "diverged runs"]
+    rows = []
+    for name, network in summary["norms"].items():
+        for one in network["by_learning_rate"]:
+            rate, accuracy = one["learning_rate"], one["final_accuracy"]
+            lost = sum(run["learning_rate"] == rate for run in network["diverged"]["runs"])
+            rows.append([name, _rate(rate), _interval(accuracy, _percent), str(lost)])
+    return header, rows
+
+
+def gradient_rows(summary: Summary, dataset: xr.Dataset) -> tuple[list[str], Rows]:
+    """A row for each gradient quantity and layer, a column for each network at its best rate."""
+    networks = summary["norms"]
+    rows = []
+    for name in GRADIENT_FIGURES:
+        label = dataset[name].attrs.get("long_name", name)
+        found = [network["gradients"][name] for network in networks.values()]
+        if "mean" in found[0]:
+            rows.append([label, "all", *(_interval(estimate, _short) for estimate in found)])
+            continue
+        for layer in found[0]:
+            rows.append([label, layer, *(_interval(f[layer], _short) for f in found)])
+    return ["quantity", "layer", *networks], rows
+
+
+def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
+    return [network_rows(summary), *map(comparison_rows, summary["comparisons"])]
+
+
+def load_study(directory: Path) -> xr.Dataset:
+    """What a finished study measured, smallest learning rate first; raises as `write_report`."""
+    path = directory / "metrics.nc"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not there: a report needs a finished study. "
+            f"Make one with `python -m experiments run CONFIG --out {path.parent}`."
+        )
+    try:
+        dataset = xr.load_dataset(path)
+    except (ValueError, OSError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not readable as netCDF ({error}). Run the study again."
+        ) from error
+    wanted = {"diverged_at"}.union(*(caption.measures for caption in CAPTIONS.values()))
+    if missing := sorted(wanted - set(map(str, dataset.data_vars))):
+        raise ValueError(f"{path} lacks {', '.join(missing)}: it is not the result of a study.")
+    if (dataset.test_accuracy.isel(step=-1).isnull() & (dataset.diverged_at < 0)).any():
+        raise ValueError(f"{path} is of an unfinished study. Run it to its end, then report.")
+    return dataset.sortby("learning_rate")
+
+
+def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
+    compared = choices(dataset)
+    drawn, frames = _figures(dataset, compared, summary)
+    captions = {"values": VALUES, **CAPTIONS} if "values" in drawn else CAPTIONS
+    return render(
+        "report.html.jinja",
+        directory.name,
+        drawn,
+        frames,
+        summary=summary,
+        findings=summary["findings"],
+        tables=_tables(summary),
+        every_rate=rate_rows(summary),
+        gradients=gradient_rows(summary, dataset),
+        choices=[title for title, _ in compared],
+        captions=captions,
+        distribution=DISTRIBUTION if frames else None,
+        units={name: _unit(dataset, caption.measures) for name, caption in captions.items()},
+        measured={name: v.attrs.get("description", "") for name, v in dataset.data_vars.items()},
+        facts={
+            "Configuration": _flat(summary["config"]),
+            "Environment": _flat(summary["environment"]),
+        },
+        command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
+        directory=directory.name,
+    )
+
+
+def _figures(
+    dataset: xr.Dataset, compared: list[tuple[str, xr.Dataset]], summary: Summary
+) -> tuple[dict[str, list[Figure]], list[Any]]:
+    """What the page draws, for each choice of rates; and what the slider shows, if measured."""
+    drawn = {
+        # This one is of all rates, whatever the choice.
+        name: [draw(dataset)] if name == "learning_rate" else [draw(runs) for _, runs in compared]
+        for name, draw in charts.CHARTS.items()
+    }
+    if "label" in dataset.coords:
+        drawn["values"] = [charts.values(dataset)]
+    if distribution.VARIABLE not in dataset or dataset.layer.size < 2:
+        return drawn, []
+    activation = summary["config"].get("activation", "")
+    drawn["distribution"] = [distribution.distribution(runs, activation) for _, runs in compared]
+    return drawn, [distribution.frames(runs) for _, runs in compared]
+
+
+def _unit(dataset: xr.Dataset, measures: tuple[str, ...]) -> str:
+    """What a figure's vertical axis shows, where that is one quantity."""
+    if len(measures) != 1:
+        return ""
+    attrs = dataset[measures[0]].attrs
+    unit = attrs.get("units", "1")
+    return attrs.get("long_name", measures[0]) + ("" if unit == "1" else f", in {unit}")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as one list: `versions.jax` and its value."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def _json(summary: Summary) -> str:
+    return json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _interval(estimate: Summary, say: Any) -> str:
+    if estimate["mean"] is None:
+        return "–"
+    if estimate["low"] is None:
+        return say(estimate["mean"])
+    return f"{say(estimate['mean'])} ({say(estimate['low'])} to {say(estimate['high'])})"
+
+
+def _arrival(steps: Summary) -> str:
+    if steps["reached"] < steps["of"]:
+        return "never" if not steps["reached"] else f"{steps['reached']} of {steps['of']} seeds"
+    return _interval(steps, lambda count: f"{count:.0f}")
+
+
+def _speed_up(ratio: Summary) -> str:
+    if ratio["mean"] is None:
+        return "unknown"
+    if ratio["kind"] == "measured":
+        return _interval(ratio, times)
+    return f"{ratio['kind']} {times(ratio['mean'])}"
+
+
+def _rate(rate: float | None) -> str:
+    return "none" if rate is None else f"{rate:g}"
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")

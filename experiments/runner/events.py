@@ -1,0 +1,86 @@
+"""Every evaluation as TensorBoard reads it: a folder for each run, a point for each measure.
+
+tensorboardX has the format. Its own writer keeps two threads and three files open for each run, of
+which there may be hundreds.
+"""
+
+import math
+import shutil
+import struct
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from tensorboardX.proto import event_pb2, summary_pb2
+from tensorboardX.record_writer import masked_crc32c
+
+from experiments.runner.rows import Evaluation, evaluated, table
+from experiments.system.files import saving
+
+FOLDER = "tensorboard"
+
+# What protoc generates has no types.
+Event: Any = vars(event_pb2)["Event"]
+Summary: Any = vars(summary_pb2)["Summary"]
+
+
+class Events:
+    """Writes `tensorboard/` in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._folder = directory / FOLDER
+        # Another name than last time: TensorBoard may still have that file open.
+        self._name = f"events.out.tfevents.{time.time_ns()}"
+
+    def begin(self, dataset: xr.Dataset, done: int) -> None:
+        """Writes what was measured before, in the first `done` steps of all networks together.
+
+        Raises:
+            SaveError: when it cannot be written; so in `append`.
+        """
+        with saving(self._folder), suppress(FileNotFoundError):
+            shutil.rmtree(self._folder)
+        for evaluation in evaluated(dataset, done):
+            self.append(dataset, evaluation)
+
+    def append(self, dataset: xr.Dataset, evaluation: Evaluation) -> None:
+        """Adds what was measured just now; what is NaN is no point."""
+        for row in table(dataset, evaluation).to_dict("records"):
+            path = self._folder / run_folder(row["norm"], row["learning_rate"], row["seed"])
+            points = [
+                Summary.Value(tag=str(name), simple_value=value)
+                for name, value in row.items()
+                if str(name).split("/")[0] in dataset.data_vars and not math.isnan(value)
+            ]
+            event = Event(
+                wall_time=time.time(), step=evaluation.step, summary=Summary(value=points)
+            )
+            self._write(path / self._name, event)
+
+    def end(self) -> None:
+        """All is written already."""
+
+    def _write(self, path: Path, event: Any) -> None:
+        with saving(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                if file.tell() == 0:
+                    version = Event(wall_time=time.time(), file_version="brain.Event:2")
+                    file.write(_record(version))
+                file.write(_record(event))
+
+
+def run_folder(norm: str, learning_rate: float, seed: int) -> Path:
+    """Where the points of a run are, below FOLDER."""
+    label = norm.replace("/", "%2F")
+    return Path(label if label.strip(".") else f"_{label}", f"lr={learning_rate},seed={seed}")
+
+
+def _record(event: Any) -> bytes:
+    """A TFRecord: length and content, each with its checksum."""
+    content = event.SerializeToString()
+    length = struct.pack("<Q", len(content))
+    sums = (struct.pack("<I", masked_crc32c(part)) for part in (length, content))
+    return length + next(sums) + content + next(sums)

@@ -1,0 +1,108 @@
+"""What a study will take, found by doing a little of it: nothing is written.
+
+Each network is compiled and trained for two windows of steps, the second with a clock.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from experiments.study import data
+from experiments.study.config import Study
+from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
+from experiments.study.train import RunState
+
+
+class Cost(NamedTuple):
+    """What one norm's networks take, all their runs together."""
+
+    compilation: float
+    """Seconds."""
+    window: float
+    """Seconds for `evaluate_every` steps and an evaluation."""
+    memory: int
+    """Bytes that its programs hold on each device, data included, as XLA plans them."""
+
+
+def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
+    """Shows what carrying out `study` takes: programs, runs, steps, memory and time.
+
+    Raises:
+        ConfigError: when the study does not fit the devices.
+        DataError: when the study's data cannot be had.
+    """
+    mesh = mesh_of(study)
+    images = place(data.load(study.data, data_dir), mesh)
+    windows, runs = study.steps // study.evaluate_every, 0
+    table = Table("network", *(Column(name, justify="right") for name in _COLUMNS))
+    total = 0.0
+    for label, norm in study.norms.items():
+        sweep = make_sweep(study, norm, mesh)
+        cost = measure(sweep, images)
+        runs += sweep.runs
+        seconds = cost.compilation + windows * cost.window
+        total += seconds
+        table.add_row(
+            Text(label),
+            str(sweep.runs),
+            str(study.steps),
+            f"{cost.compilation:.1f} s",
+            f"{cost.memory / 2**20:.0f} MiB",
+            _clock(seconds),
+        )
+    console.print(table)
+    console.print(
+        f"{len(study.norms)} programs, one after the other, each compiled once for all its runs; "
+        f"{runs} runs of {study.steps} steps on {mesh.size} devices "
+        f"({jax.devices()[0].device_kind}): about {_clock(total)}.",
+        markup=False,
+    )
+
+
+_COLUMNS = ("runs", "steps each", "compilation", "memory per device", "time")
+
+
+def measure(sweep: Sweep, images: data.Data) -> Cost:
+    """What `sweep` takes on this machine as it is now."""
+    states = sweep.init(images)
+    begun = time.perf_counter()
+    advance = _compile(sweep.advance, images, states)
+    evaluate = _compile(sweep.evaluate, images, states)
+    compilation = time.perf_counter() - begun
+
+    def window(states: RunState) -> RunState:
+        states, measures = advance(images, states)
+        jax.block_until_ready((measures, evaluate(images, states)))
+        return states
+
+    states = window(states)
+    begun = time.perf_counter()
+    window(states)
+    seconds = time.perf_counter() - begun
+    return Cost(compilation, seconds, max(map(_bytes, (advance, evaluate))))
+
+
+def _compile(function: Callable[..., Any], *arguments: Any) -> Any:
+    jitted: Any = function
+    return jitted.lower(*arguments).compile()
+
+
+def _bytes(compiled: Any) -> int:
+    planned = compiled.memory_analysis()
+    return (
+        planned.argument_size_in_bytes
+        + planned.output_size_in_bytes
+        + planned.temp_size_in_bytes
+        - planned.alias_size_in_bytes
+    )
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

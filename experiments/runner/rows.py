@@ -1,0 +1,96 @@
+"""Every evaluation as a row for each run in `metrics.csv`, from the first one on.
+
+`tail -f DIR/metrics.csv` follows a study, and `pandas.read_csv("DIR/metrics.csv")` opens it.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from experiments.runner.results import labels, of_label
+from experiments.system.files import saving, write_whole
+
+ROWS = "metrics.csv"
+
+
+class Evaluation(NamedTuple):
+    """Of all runs of one of the study's norms."""
+
+    norm: str
+    step: int
+
+
+class Rows:
+    """Writes `metrics.csv` in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / ROWS
+
+    def begin(self, dataset: xr.Dataset, done: int) -> None:
+        """Writes what was measured before, in the first `done` steps of all networks together.
+
+        Raises:
+            SaveError: when it cannot be written; so in `append` and `end`.
+        """
+        tables = [table(dataset, evaluation) for evaluation in evaluated(dataset, done)]
+        header = table(dataset, None)
+        text = "".join([_text(header, header=True), *map(_text, tables)])
+        write_whole(self._path, text.encode())
+
+    def append(self, dataset: xr.Dataset, evaluation: Evaluation) -> None:
+        """Adds what was measured just now; whoever reads finds it."""
+        with saving(self._path), self._path.open("ab") as file:
+            file.write(_text(table(dataset, evaluation)).encode())
+
+    def end(self) -> None:
+        """Waits until the disk has all rows."""
+        with saving(self._path), self._path.open("ab") as file:
+            os.fsync(file.fileno())
+
+
+def evaluated(dataset: xr.Dataset, done: int) -> Iterator[Evaluation]:
+    """What was measured in the first `done` steps of all networks together, in order."""
+    steps = dataset.step.values
+    for i, norm in enumerate(dict.fromkeys(labels(dataset))):
+        mine = done - i * steps[-1]
+        if mine > 0:  # a network is looked at before its first step, and then trained
+            yield from (Evaluation(str(norm), int(step)) for step in steps[steps <= mine])
+
+
+def table(dataset: xr.Dataset, evaluation: Evaluation | None) -> pd.DataFrame:
+    """A row for each run of `evaluation`, none for None: the run, the step, and what was measured.
+
+    What the study has several values of has a column, and so has a measure of each layer or
+    percentile, `gradient_norm/hidden_1`. The histograms are left out. What was not measured is NaN.
+    """
+    mine = of_label(dataset, evaluation.norm) if evaluation else np.arange(0)
+    step = dataset.indexes["step"].get_loc(evaluation.step) if evaluation else 0
+    rates, seeds = dataset.learning_rate.values, dataset.seed.values
+    told = [name for name, along in dataset.coords.items() if along.dims == ("norm",)]
+    columns: dict[str, np.ndarray] = {
+        **{
+            str(name): np.repeat(dataset[name].values[mine], len(rates) * len(seeds))
+            for name in dict.fromkeys(["norm", *told])
+        },
+        "learning_rate": np.tile(np.repeat(rates, len(seeds)), mine.size),
+        "seed": np.tile(seeds, len(rates) * mine.size),
+        "step": np.full(mine.size * len(rates) * len(seeds), evaluation.step if evaluation else 0),
+    }
+    for name, variable in dataset.data_vars.items():
+        match variable.dims[3:]:
+            case ("step",):
+                columns[str(name)] = variable.values[mine, :, :, step].reshape(-1)
+            case ("step", dim):
+                names = dataset[dim].values
+                values = variable.values[mine, :, :, step].reshape(-1, len(names))
+                columns |= {f"{name}/{of}": values[:, i] for i, of in enumerate(names)}
+    return pd.DataFrame(columns)
+
+
+def _text(rows: pd.DataFrame, *, header: bool = False) -> str:
+    return rows.to_csv(index=False, header=header, lineterminator="\n")

@@ -1,0 +1,227 @@
+"""Carry out a study: train every network at every rate from every seed, and keep what was measured.
+
+Networks are trained one after the other, each with all its runs at once. A study that was killed
+goes on where it was, and the result is, bit for bit, what it would have been.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import xarray as xr
+from rich.console import Console
+
+from experiments.runner import checkpoint, folder, results
+from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver
+from experiments.runner.rows import Evaluation, Rows
+from experiments.study import data
+from experiments.study.config import Study, networks
+from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
+from experiments.study.train import RunState
+from experiments.system import interrupts, machines
+from experiments.system.environment import environment
+from experiments.system.interrupts import Interrupted, Stop
+from experiments.system.progress import Show, progress
+
+if TYPE_CHECKING:
+    from experiments.runner.events import Events
+
+
+def run(
+    study: Study,
+    directory: Path,
+    *,
+    data_dir: Path | None,
+    command: str,
+    console: Console,
+    stop: Stop = interrupts.never,
+    tensorboard: bool = False,
+) -> xr.Dataset:
+    """Trains and measures `study`; `directory` then holds its config and metrics.
+
+    Goes on where an earlier call for the same study was killed, and trains nothing where one has
+    finished. With several processes (`machines`) all call it, and the folder is process 0's.
+
+    Args:
+        study: What to train.
+        directory: Where results go; it exists, and the caller holds it (`lock.hold`).
+        data_dir: As in `data.load`.
+        command: What a reader would type to repeat this; kept in the dataset.
+        console: Where progress is shown: a bar on a terminal, a line now and then elsewhere.
+        stop: Asked after each evaluation whether to end there. One process's answer is all's.
+        tensorboard: Whether to write events for TensorBoard too.
+
+    Raises:
+        ConfigError: when the study does not fit the devices.
+        FolderError: when `directory` is another study's.
+        DataError: when the study's data cannot be had.
+        CheckpointError: when what was saved is not of this program.
+        SaveError: when `directory` cannot be written to.
+        MachinesError: when another process has other data.
+        Interrupted: when `stop` says so; all is saved then.
+    """
+    dataset = machines.from_first(partial(_finished_before, study, directory, console, tensorboard))
+    if dataset is not None:
+        return dataset
+    mesh_of(study)  # refuses before anything is written
+    images = data.load(study.data, data_dir)
+    machines.check_same("data", *(np.ascontiguousarray(array).data for array in images))
+    machines.on_first(lambda: folder.claim(study, directory))
+    console.print(
+        f"{study.name}: {len(networks(study))} networks x {len(study.learning_rates)} learning "
+        f"rates x {len(study.seeds)} seeds, {study.steps} steps each, on {jax.device_count()} "
+        f"devices ({jax.devices()[0].device_kind})",
+        markup=False,
+    )
+    logs = [Rows(directory), *_events(directory, wanted=tensorboard)]
+    under_way = _UnderWay(study, directory, logs, console, stop)
+    with progress(console, len(study.norms) * study.steps, under_way.done) as show:
+        under_way.finish(images, show)
+    dataset = under_way.dataset.assign_attrs(command=command)
+    machines.on_first(partial(_finish, dataset, directory, logs))
+    return dataset
+
+
+def _finished_before(
+    study: Study, directory: Path, console: Console, tensorboard: bool
+) -> xr.Dataset | None:
+    folder.check(study, directory)
+    if not folder.is_finished(directory):
+        return None
+    console.print(f"{directory}: finished before.", soft_wrap=True, markup=False)
+    checkpoint.clear(directory)
+    dataset = results.load(directory)
+    for events in _events(directory, wanted=tensorboard):
+        events.begin(dataset, len(study.norms) * study.steps)
+    return dataset
+
+
+def _events(directory: Path, *, wanted: bool) -> "list[Events]":
+    if not wanted:
+        return []
+    from experiments.runner.events import Events  # its library need not be there
+
+    return [Events(directory)]
+
+
+def _finish(dataset: xr.Dataset, directory: Path, logs: "Sequence[Rows | Events]") -> None:
+    for log in logs:
+        log.end()
+    results.save(dataset, directory)
+    checkpoint.clear(directory)
+
+
+class _UnderWay:
+    """A study with what it has measured so far, from the last checkpoint if there is one."""
+
+    def __init__(
+        self,
+        study: Study,
+        directory: Path,
+        logs: "Sequence[Rows | Events]",
+        console: Console,
+        stop: Stop,
+    ) -> None:
+        self.study = study
+        self.dataset = results.blank(study)
+        self.done = 0
+        """Steps of all networks together."""
+        self._state: checkpoint.Arrays = {}
+        self._saver, self._logs, self._stop = Saver(directory), logs, stop
+        self._say = lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False)
+        saved = machines.from_first(lambda: checkpoint.newest(directory, self._say))
+        if saved is not None:
+            self._continue_from(saved)
+        machines.on_first(lambda: [log.begin(self.dataset, self.done) for log in logs])
+
+    def finish(self, images: data.Data, show: Show) -> None:
+        """Trains what is not yet trained."""
+        mesh = mesh_of(self.study)
+        images = place(images, mesh)
+        for i, (label, norm) in enumerate(self.study.norms.items()):
+            if self.done < (i + 1) * self.study.steps:
+                self._train(label, make_sweep(self.study, norm, mesh), images, show)
+
+    def _train(self, label: str, sweep: Sweep, images: data.Data, show: Show) -> None:
+        self._pause_if_asked()
+        show(label, self.done)
+        step = self.done % self.study.steps
+        states = self._begin(label, sweep, images) if step == 0 else self._restore(sweep, images)
+        while step < self.study.steps:
+            states, window = sweep.advance(images, states)
+            measures = window | sweep.evaluate(images, states)
+            step, self.done = (
+                step + self.study.evaluate_every,
+                self.done + self.study.evaluate_every,
+            )
+            measures, diverged_at = machines.fetch((measures, states.diverged_at))
+            self._record(label, step, measures)
+            self._note_divergence(label, step, diverged_at)
+            show(label, self.done)
+            ended = step == self.study.steps
+            if ended or self._is_save_due() or self._asked_to_stop():
+                state = {} if ended else machines.fetch(states)
+                machines.on_first(partial(self._save, state, sweep.runs))
+                self._pause_if_asked()
+
+    def _begin(self, label: str, sweep: Sweep, images: data.Data) -> RunState:
+        states = sweep.init(images)
+        self._record(label, 0, machines.fetch(sweep.evaluate(images, states)))
+        return states
+
+    def _restore(self, sweep: Sweep, images: data.Data) -> RunState:
+        like = jax.eval_shape(sweep.init, images)
+        states = checkpoint.from_arrays(self._state, like, sweep.runs)
+        return machines.place(states, sweep.sharding)
+
+    def _record(self, label: str, step: int, measures: Any) -> None:
+        results.record(self.dataset, label, step, measures)
+        seen = Evaluation(label, step)
+        machines.on_first(lambda: [log.append(self.dataset, seen) for log in self._logs])
+
+    def _note_divergence(self, label: str, step: int, diverged_at: np.ndarray) -> None:
+        mine = results.of_label(self.dataset, label)
+        before = self.dataset.diverged_at.values[mine]
+        results.record(self.dataset, label, step, {"diverged_at": diverged_at})
+        new = self.dataset.diverged_at.isel(norm=mine).where(before < 0)
+        for network, runs in new.to_series().groupby("norm", sort=False):
+            lost = runs[runs >= 0]
+            if lost.size:
+                _, rate, seed = lost.idxmin()
+                self._say(
+                    f"{network}: {lost.size} of {runs.size} runs diverged since the last "
+                    f"evaluation, the first at step {lost.min():.0f} (learning rate {rate:g}, "
+                    f"seed {seed})."
+                )
+
+    def _is_save_due(self) -> bool:
+        return bool(machines.agree(machines.is_first() and self._saver.due()))
+
+    def _asked_to_stop(self) -> int:
+        return machines.agree(self._stop() or 0)
+
+    def _save(self, states: Any, runs: int) -> None:
+        state = checkpoint.to_arrays(states, runs)
+        measured = results.as_arrays(self.dataset)
+        environment = self.dataset.attrs["environment"]
+        self._saver.save(Checkpoint(self.done, state, measured, environment))
+
+    def _pause_if_asked(self) -> None:
+        if number := self._asked_to_stop():
+            raise Interrupted(number, "Saved; the same command goes on from here.")
+
+    def _continue_from(self, saved: Checkpoint) -> None:
+        try:
+            results.restore(self.dataset, saved.measured)
+        except ValueError as error:
+            raise CheckpointError(f"The checkpoint is another program's: {error}") from error
+        self.done, self._state = saved.done, saved.state
+        total = len(self.study.norms) * self.study.steps
+        self._say(f"Continuing at step {self.done} of {total}.")
+        then, now = json.loads(saved.environment), environment()
+        if changed := [key for key in now if now[key] != then.get(key)]:
+            self._say(f"Not as it began, so perhaps not to the bit: {', '.join(changed)}.")

@@ -1,0 +1,1 @@
+"""A study: its config, data, networks, training step, sweep and measurements."""

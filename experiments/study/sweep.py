@@ -1,0 +1,146 @@
+"""All runs of one network as one program: mapped over runs, and the runs spread over devices.
+
+Or, where a study says so, the batch of every run.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from experiments.study.config import ConfigError, Study, swept
+from experiments.study.data import Data
+from experiments.study.train import Measures, Run, RunState, make_run
+from experiments.system import machines
+from jbn import Variant, batch_norm, init
+
+
+class Sweep(NamedTuple):
+    """The functions of `Run`, over runs: every array of a state or a measure has a leading axis.
+
+    That axis runs over what is swept, then learning rates, then seeds; copies of the last run that
+    fill up the devices come after.
+    """
+
+    init: Callable[[Data], RunState]
+    advance: Callable[[Data, RunState], tuple[RunState, Measures]]
+    """The state that comes in is given up (donated): the one that comes out takes its memory."""
+    evaluate: Callable[[Data, RunState], Measures]
+    sharding: NamedSharding
+    """Of every array of a state."""
+    runs: int
+    """How many there are, the copies not counted."""
+
+
+def make_mesh(
+    devices: Sequence[Any] | None = None, axis: Literal["runs", "batch"] = "runs"
+) -> Mesh:
+    """One axis over `devices`, all of them by default, of all processes."""
+    return Mesh(np.array(jax.devices() if devices is None else devices), (axis,))
+
+
+def mesh_of(study: Study) -> Mesh:
+    """All devices, for the runs of `study` or for its batches.
+
+    Raises:
+        ConfigError: when its batches cannot be spread over as many.
+    """
+    if not study.data_parallel:
+        return make_mesh()
+    mesh = make_mesh(axis="batch")
+    share, rest = divmod(study.batch_size, mesh.size)
+    if rest:
+        raise ConfigError(
+            f"batch_size={study.batch_size}: needs a multiple of the {mesh.size} devices, with "
+            "data_parallel=True."
+        )
+    for label, norm in study.norms.items():
+        try:
+            _try_norm(norm, share)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"norms: {label}: with data_parallel=True each of {mesh.size} devices has "
+                f"{share} examples. {error}"
+            ) from error
+    return mesh
+
+
+def _try_norm(norm: Variant | None, examples: int) -> None:
+    """Raises what `norm` raises for as many examples."""
+    if norm is not None:
+        x = jax.ShapeDtypeStruct((examples, 1), jnp.float32)
+        jax.eval_shape(lambda x: batch_norm(x, *init(1), variant=norm), x)
+
+
+def place(data: Data, mesh: Mesh) -> Data:
+    """`data` on every device of `mesh`."""
+    return machines.place(data, NamedSharding(mesh, P()))
+
+
+def make_sweep(study: Study, norm: Variant | None, mesh: Mesh) -> Sweep:
+    """Every network, learning rate and seed of `study` with `norm`, as programs over `mesh`.
+
+    Runs never meet: a run's numbers do not depend on the others. With an axis "runs" devices do
+    not communicate; with an axis "batch" all runs are on every device, which has its share of each
+    batch.
+    """
+    axis_name = "batch" if "batch" in mesh.axis_names else None
+    return sweep_of(make_run(study, norm, axis_name), study, mesh, swept(vars(study), norm))
+
+
+def sweep_of(
+    run: Run, study: Study, mesh: Mesh, networks: Sequence[Mapping[str, float]] = ({},)
+) -> Sweep:
+    """`run` at every learning rate and seed of `study`, as programs over `mesh`.
+
+    For each of `networks`, whose values of what is swept are given.
+    """
+    runs = [*itertools.product(networks, study.learning_rates, study.seeds)]
+    every = over_runs(mesh.devices.flat[0].platform)
+    by_runs = "runs" in mesh.axis_names
+    spec = P("runs") if by_runs else P()
+
+    def sharded(function: Callable[..., Any]) -> Callable[..., Any]:
+        # A run knows nothing of the mesh, so its loops cannot say that their carries vary over it.
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=(P(), spec), out_specs=spec, check_vma=False
+        )
+
+    # Said of every result: JAX would call a single device's by another name, and compile again.
+    sharding = NamedSharding(mesh, spec)
+    jit = partial(jax.jit, out_shardings=sharding)
+
+    @jit
+    def init(data: Data) -> RunState:
+        filled = runs + [runs[-1]] * (-len(runs) % mesh.size if by_runs else 0)
+        values, rates, seeds = zip(*filled)
+        return jax.vmap(partial(run.init, data))(
+            jnp.array(seeds, jnp.uint32),
+            jnp.array(rates, jnp.float32),
+            {name: jnp.array([v[name] for v in values], jnp.float32) for name in values[0]},
+        )
+
+    @partial(jit, donate_argnums=1)
+    def advance(data: Data, states: RunState) -> tuple[RunState, Measures]:
+        return sharded(lambda d, s: every(partial(run.advance, d))(s))(data, states)
+
+    @jit
+    def evaluate(data: Data, states: RunState) -> Measures:
+        return sharded(lambda d, s: every(partial(run.evaluate, d))(s))(data, states)
+
+    return Sweep(init, advance, evaluate, sharding, len(runs))
+
+
+def over_runs(platform: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """How a function of one run becomes one of many, on one device of `platform`."""
+    # A core is filled by one run, whose weights then stay in its cache through a whole window;
+    # an accelerator needs all runs at once to be filled.
+    if platform == "cpu":
+        return lambda function: partial(jax.lax.map, function)
+    return jax.vmap

@@ -1,0 +1,1 @@
+"""The operating system: devices, processes, files, locks, interrupts, progress bars."""

@@ -1,0 +1,51 @@
+"""How far a study is: a bar on a terminal, a line now and then elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10
+
+Show = Callable[[str, int], None]
+"""Called with the network under way and the steps of all networks done so far."""
+
+
+def announce(text: str) -> None:
+    """Prints on stderr what is being measured."""
+    Console(stderr=True, highlight=False).print(f"[dim]{text} ..[/dim]")
+
+
+@contextmanager
+def progress(console: Console, total: int, done: int = 0) -> Iterator[Show]:
+    """Shows how many of `total` steps are done, `done` of them before."""
+    if not console.is_terminal:
+        yield _lines(console, total, done)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=total, completed=done)
+        yield lambda network, done: bar.update(task, description=network, completed=done)
+
+
+def _lines(console: Console, total: int, before: int) -> Show:
+    begun = last = time.monotonic()
+
+    def show(network: str, done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done == total or (done > before and now - last >= SECONDS_BETWEEN_LINES):
+            left = (now - begun) / max(done - before, 1) * (total - done)
+            console.print(f"{network}: {done}/{total} steps, {left:.0f} s left", markup=False)
+            last = now
+
+    return show
