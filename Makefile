@@ -44,8 +44,8 @@ $(BIN)/python:
 	$(PIP) install -q -c constraints.txt -e '.[rivals]'
 	@touch $@
 
-# The compiler for TPUs, for tests/experiments/test_compiled_tpu.py: likewise. In a folder that only
-# they look into: where JAX finds it, it looks for a TPU in every program.
+# The compiler for TPUs, for tests/experiments/bench/test_compiled_tpu.py: likewise. In a folder that
+# only they look into: where JAX finds it, it looks for a TPU in every program.
 .venv/.libtpu: .venv/.dev
 	$(PIP) install -q -c constraints.txt --no-deps --upgrade --target .venv/libtpu libtpu
 	@touch $@

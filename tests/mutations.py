@@ -18,17 +18,17 @@ FIRST_ROW = (
 )
 # Quick ones first, as the first failure ends a run.
 TESTS = [
-    "tests/test_batch_norm.py",
-    "tests/test_parts.py",
-    "tests/test_sync.py",
-    "tests/test_population.py",
-    "tests/test_weights.py",
-    "tests/test_second_sweep.py",
-    "tests/test_every_array.py",
-    "tests/test_named_inputs.py",
-    "tests/test_bound.py",
-    "tests/test_matrix.py",
-    "tests/test_unlike_devices.py",
+    "tests/jbn/test_batch_norm.py",
+    "tests/jbn/test_parts.py",
+    "tests/jbn/test_sync.py",
+    "tests/jbn/test_population.py",
+    "tests/jbn/test_weights.py",
+    "tests/jbn/test_second_sweep.py",
+    "tests/jbn/test_every_array.py",
+    "tests/jbn/test_named_inputs.py",
+    "tests/jbn/test_bound.py",
+    "tests/jbn/test_matrix.py",
+    "tests/jbn/test_unlike_devices.py",
 ]
 
 # What goes wrong: the file, and pairs of the code that is right and the code that is not.

@@ -125,7 +125,7 @@ print(json.dumps({
 
 def test_hijax_variables_move_where_those_of_flaxs_layer_do_and_never_too_often():
     here = Path(__file__).parent
-    path = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(here), str(here.parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"FLAX_HIJAX_VARIABLE": "1", "PYTHONPATH": path}
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment

@@ -16,7 +16,7 @@ from families import FAMILIES, STATISTICS, draw, large
 import jbn
 import jbn.linen
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 SMALL = [name for name in FAMILIES if name not in large()]
 # Shapes whose second and third derivatives are held too: they take seconds to compile.
 DIFFERENTIATED = [(512, 4), (16, 12, 12, 4)]

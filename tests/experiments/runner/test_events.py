@@ -95,7 +95,7 @@ def test_what_was_not_measured_is_no_point(small, tmp_path):
 
 def test_without_its_library_it_says_what_to_install(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("experiments.commands.run.find_spec", lambda name: None)
-    config = str(Path(__file__).parent / "short_study.py")
+    config = str(Path(__file__).parents[1] / "short_study.py")
     with pytest.raises(SystemExit) as stopped:
         main(["run", config, "--out", str(tmp_path / "out"), "--tensorboard"])
     assert stopped.value.code == 2

@@ -8,7 +8,7 @@ import pytest
 from experiments.study.config import ConfigError, as_json, load_studies, networks, override
 from jbn import Ghost, Noisy, Standard
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 CONFIG = """
 from experiments.study.config import Study

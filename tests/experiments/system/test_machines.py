@@ -311,7 +311,7 @@ def test_a_port_that_is_taken(tmp_path, capsys):
 
 
 def refused(folder, capsys, *flags):
-    config = Path(__file__).parent / "short_study.py"
+    config = Path(__file__).parents[1] / "short_study.py"
     with pytest.raises(SystemExit) as stopped:
         main(["run", str(config), "--out", str(folder / "out"), *flags])
     assert stopped.value.code == 2

@@ -23,7 +23,7 @@ import jbn.linen
 import jbn.nnx
 
 FEATURES = 6
-EXAMPLE = Path(__file__).parent.parent / "examples" / "l1_batch_norm.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "l1_batch_norm.py"
 L1 = runpy.run_path(str(EXAMPLE))["L1"]
 
 
@@ -309,8 +309,8 @@ def test_state_may_be_donated(row):
     chex.assert_trees_all_close(donated(x, affine, stats), expected, rtol=1e-6)
 
 
-# tests/test_export.py does it for all variants and any size. On one device 8190 rows are summed by
-# blocks on a CPU, and otherwise elsewhere.
+# tests/jbn/test_export.py does it for all variants and any size. On one device 8190 rows are summed
+# by blocks on a CPU, and otherwise elsewhere.
 @pytest.mark.parametrize("row", [marked(n, VARIANTS[n], id=n) for n in ("Standard", "Ghost")])
 def test_sums_by_blocks_lower_for_every_platform(row):
     def step(x, affine, stats):
