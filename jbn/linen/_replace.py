@@ -26,7 +26,7 @@ def replace_norms(function: Callable[..., Any], **options: Any) -> Callable[...,
       TypeError: for an attribute that `BatchNorm` does not have, or, when called, for a subclass of
         either layer.
 
-    >>> import jbn
+    >>> import jax, jbn
     >>> model = nn.Sequential([nn.Dense(3), nn.BatchNorm(use_running_average=False)])
     >>> apply = replace_norms(model.apply, variant=jbn.Ghost(4), momentum=0.0)
     >>> x = jax.random.normal(jax.random.key(0), (8, 2))
