@@ -12,7 +12,7 @@ from jbn.linen._recalibrate import outermost_calls
 
 
 def replace_norms(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """`function`, with every batch norm of the models that it applies run by this `BatchNorm`.
+    """Makes `function` run every batch norm of the models that it applies by this `BatchNorm`.
 
     For models that one does not want to edit: a variant, a schedule of the momentum or an axis name
     for all norms of `function`, `model.apply` for example. Names and variables stay. The norms are
