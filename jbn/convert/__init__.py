@@ -27,16 +27,16 @@ N: from there on its running variance settles at (N - 1) / N of PyTorch's, where
 all that one feature sees of a batch, pixels included.
 """
 
-from jbn.convert._dictionaries import from_keras as from_keras
-from jbn.convert._dictionaries import from_linen as from_linen
-from jbn.convert._dictionaries import from_nnx as from_nnx
-from jbn.convert._dictionaries import from_torch as from_torch
-from jbn.convert._dictionaries import to_keras as to_keras
-from jbn.convert._dictionaries import to_linen as to_linen
-from jbn.convert._dictionaries import to_nnx as to_nnx
-from jbn.convert._dictionaries import to_torch as to_torch
 from jbn.convert._equinox import from_equinox as from_equinox
 from jbn.convert._equinox import to_equinox as to_equinox
+from jbn.convert._frameworks import from_keras as from_keras
+from jbn.convert._frameworks import from_linen as from_linen
+from jbn.convert._frameworks import from_nnx as from_nnx
+from jbn.convert._frameworks import from_torch as from_torch
+from jbn.convert._frameworks import to_keras as to_keras
+from jbn.convert._frameworks import to_linen as to_linen
+from jbn.convert._frameworks import to_nnx as to_nnx
+from jbn.convert._frameworks import to_torch as to_torch
 from jbn.convert._haiku import from_haiku as from_haiku
 from jbn.convert._haiku import to_haiku as to_haiku
-from jbn.convert._states import Layers as Layers
+from jbn.convert._norms import Layers as Layers

@@ -55,7 +55,19 @@ def test_keras_loads_what_is_written(batches, affine):
     np.testing.assert_array_equal(new(x, training=False), net(x, training=False))
 
 
-def test_the_state_of_renorm_is_unknown():
+def test_the_state_of_renorm_is_read_without_what_renormalises():
     net = keras.Sequential([keras.Input((5,)), keras.layers.BatchNormalization(renorm=True)])
-    with pytest.raises(ValueError, match="unknown keys .*renorm"):
+    with pytest.raises(ValueError, match=r"unknown keys .*ignore=\[.*'renorm_mean'"):
         from_keras(weights(net))
+    read = from_keras(net, ignore=("moving_stddev", "renorm_mean", "renorm_stddev"))
+    np.testing.assert_array_equal(next(iter(read.values()))[1].var, 1)
+
+
+def test_a_model_says_which_layer_has_no_scale():
+    norms = [keras.layers.BatchNormalization(name=f"bn{i}", scale=i != 1) for i in range(3)]
+    net = keras.Sequential([keras.Input((5,)), *norms], name="net")
+    with pytest.raises(ValueError, match=r"missing keys \['net/bn1/gamma'\]"):
+        from_keras(weights(net))
+    layers = from_keras(weights(net), use_scale={"net/bn1": False})
+    assert from_keras(net).keys() == layers.keys()
+    assert to_keras(layers, into=net).keys() == {v.path for v in net.weights}
