@@ -39,4 +39,10 @@ from jbn.convert._frameworks import to_nnx as to_nnx
 from jbn.convert._frameworks import to_torch as to_torch
 from jbn.convert._haiku import from_haiku as from_haiku
 from jbn.convert._haiku import to_haiku as to_haiku
+from jbn.convert._models import model_from_haiku as model_from_haiku
+from jbn.convert._models import model_from_keras as model_from_keras
+from jbn.convert._models import model_from_torch as model_from_torch
+from jbn.convert._models import model_to_haiku as model_to_haiku
+from jbn.convert._models import model_to_keras as model_to_keras
+from jbn.convert._models import model_to_torch as model_to_torch
 from jbn.convert._norms import Layers as Layers
