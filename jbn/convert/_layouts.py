@@ -79,28 +79,31 @@ def _has_axes(layer: Layer, vectors_only: bool) -> bool:
 
 
 def _to_flax(state: State, path: str, layer: Layer, flatten: Flatten) -> Layer:
-    format, kernel = state.format, layer.get("kernel")
-    if kernel is None:
-        layer = {r: squeeze_vector(v) for r, v in layer.items()} if format.squeeze else layer
-    elif format.outputs_first:
-        layer = layer | {"kernel": np.moveaxis(kernel, (0, 1), (-1, -2))}
-    elif format.depthwise and "depthwise" in state.kind(path):
-        layer = layer | {"kernel": kernel.reshape(*kernel.shape[:-2], 1, -1)}
-    order = _channels_last(state, path, flatten)
-    return _reorder(layer, order)
+    format, layer = state.format, dict(layer)
+    for role, array in layer.items():
+        if role == "kernel" and format.outputs_first:
+            layer[role] = np.moveaxis(array, (0, 1), (-1, -2))
+        elif role == "kernel" and format.depthwise and "depthwise" in state.kind(path):
+            layer[role] = array.reshape(*array.shape[:-2], 1, -1)
+        elif role not in ("kernel", "embedding") and format.squeeze:
+            layer[role] = squeeze_vector(array)
+    return _reorder(layer, _channels_last(state, path, flatten))
 
 
 def write_layer(state: State, path: str, layer: Layer, flatten: Flatten) -> dict[str, np.ndarray]:
     """Returns the arrays of a layer, whose shapes are right, in the names and layout of `state`."""
-    format = state.format
+    format, old = state.format, state.layers[path]
     order = _channels_last(state, path, flatten)
     layer = _reorder(layer, None if order is None else np.argsort(order))
     if "kernel" in layer and format.outputs_first:
         layer = layer | {"kernel": np.moveaxis(layer["kernel"], (-1, -2), (0, 1))}
-    tables = (format.kernel, format.norm, format.embedding)
-    names = next(table for table in tables if layer.keys() <= table.keys())
-    old = state.layers[path]
-    return {names[r]: array.reshape(tuple(old[names[r]].shape)) for r, array in layer.items()}
+    new = {
+        table[role]: array
+        for table in (format.kernel, format.norm, format.embedding)
+        for role, array in layer.items()
+        if table.get(role) in old
+    }
+    return {name: array.reshape(tuple(old[name].shape)) for name, array in new.items()}
 
 
 def _channels_last(state: State, path: str, flatten: Flatten) -> np.ndarray | None:
@@ -113,7 +116,7 @@ def _channels_last(state: State, path: str, flatten: Flatten) -> np.ndarray | No
 
 def _reorder(layer: Layer, order: np.ndarray | None) -> Layer:
     """Returns a layer that reads its input features in another order."""
-    if order is None:
+    if order is None or "embedding" in layer:
         return layer
     reads = {"kernel"} & layer.keys() or layer.keys()
     if wrong := {role: layer[role].shape for role in reads if len(layer[role]) != len(order)}:

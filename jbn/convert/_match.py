@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 
@@ -46,14 +47,14 @@ def match(
         if len(candidates) == 1 and claims[candidates[0]] == 1
     }
     if len(alone) < max(len(fits), len(rest)):
-        unknown = {here: there for here, there in fits.items() if here not in alone}
+        unknown = [f"{here!r} fits {fits[here] or 'none'}" for here in fits if here not in alone]
+        more = [f"{len(unknown) - 4} others fit none or several"] if len(unknown) > 4 else []
         empty = [there for there in rest if there not in alone.values()]
         raise ValueError(
             f"{source.format.framework} to {target.format.framework}: "
-            + "; ".join(f"{here!r} fits {fits or 'none'}" for here, fits in unknown.items())
-            + f"{' and ' if unknown else ''}nothing comes to {empty}. A layer goes where its name "
-            "is, or its shape if one alone fits. Say which is which with rename={...}, or leave "
-            "layers alone with ignore=[...]."
+            + "; ".join([*unknown[:4], *more, f"nothing comes to {empty}"])
+            + ". A layer goes where its name is, or its shape if one alone fits. Say which is "
+            "which with rename={...}, or leave layers alone with ignore=[...]."
         )
     moved |= alone
     return {here: moved[here] for here in given}
@@ -61,25 +62,26 @@ def match(
 
 def complete(here: str, given: list[Layer], there: str, wanted: list[Layer]) -> Layer:
     """Returns the arrays that the layer `there` has, from those of the layer `here`."""
-    for new in given:
-        for old in wanted:
-            if "mean" in new and not {"scale", "bias"} & new.keys():  # a norm without an affine map
-                shape = new["mean"].shape
-                new = new | {
-                    "scale": np.ones(shape, np.float32),
-                    "bias": np.zeros(shape, np.float32),
-                }
-            lost = new.keys() - old.keys()
-            fits = old.keys() <= new.keys() and lost <= {"scale", "bias"}
-            if fits and all(new[role].shape == old[role].shape for role in old):
-                for role in lost:
-                    check_identity(f"layer {here!r}", role, new[role])
-                return {role: new[role] for role in old}
+    for new, old in product(map(_with_affine_map, given), wanted):
+        lost = new.keys() - old.keys()
+        fits = old.keys() <= new.keys() and lost <= {"scale", "bias"}
+        if fits and all(new[role].shape == old[role].shape for role in old):
+            for role in lost:
+                check_identity(f"layer {here!r}", role, new[role])
+            return {role: new[role] for role in old}
     raise ValueError(
         f"layer {here!r} does not fit {there!r}: {_describe(given)}, there {_describe(wanted)}, in "
         "the layout of Flax. Say which is which with rename={...}, or leave both alone with "
         f"ignore={[here, there]}."
     )
+
+
+def _with_affine_map(layer: Layer) -> Layer:
+    """Returns a batch norm that has neither scale nor bias with those that change nothing."""
+    if "mean" not in layer or {"scale", "bias"} & layer.keys():
+        return layer
+    ones = np.ones(layer["mean"].shape, np.float32)
+    return layer | {"scale": ones, "bias": 0 * ones}
 
 
 def _shapes(layer: Layer) -> dict[str, tuple[int, ...]]:

@@ -124,14 +124,14 @@ def model_from_haiku(
     into: Any,
     rename: Rename | None = None,
     ignore: Collection[str] = (),
-    transpose_kernel: bool = False,
 ) -> tuple[Any, dict[str, str]]:
     """Brings the layers of a Haiku model into a Flax model, as `model_from_torch` does.
 
-    Kernels stay as they are. Of each running average this takes the debiased one.
+    Kernels stay as they are; transposed convolutions, known by "transpose" in their names, are
+    refused. Of each running average this takes the debiased one.
     """
     source, target = open_haiku(params, state), open_flax(into)
-    return _transfer(source, target, rename, ignore, transpose_kernel)
+    return _transfer(source, target, rename, ignore)
 
 
 def model_to_haiku(
@@ -140,13 +140,12 @@ def model_to_haiku(
     into: tuple[Mapping[str, Any], Mapping[str, Any]],
     rename: Rename | None = None,
     ignore: Collection[str] = (),
-    transpose_kernel: bool = False,
 ) -> tuple[tuple[dict[str, Any], dict[str, Any]], dict[str, str]]:
     """Brings the layers of a Flax model into Haiku's `into=(params, state)`, which it returns with
     the report. Counters are so large that Haiku's debiasing changes nothing."""
     params, state = into
     target = open_haiku(params, state)
-    new, moved = _transfer(open_flax(model), target, rename, ignore, transpose_kernel)
+    new, moved = _transfer(open_flax(model), target, rename, ignore)
     for path in moved.values():
         for average in HAIKU.norm["mean"], HAIKU.norm["var"]:
             if (module := f"{path}/{average.removesuffix('/average')}") in state:
@@ -161,29 +160,32 @@ def _transfer(
     target: State,
     rename: Rename | None,
     ignore: Collection[str],
-    transpose_kernel: bool,
+    transpose_kernel: bool = False,
     flatten: Flatten | None = None,
 ) -> tuple[Any, dict[str, str]]:
     flatten = flatten or {}
     given = read_layers(source.without(ignore), flatten)
     wanted = read_layers(target.without(ignore), flatten, shapes_only=True)
     moved = match(source, target, given, wanted, rename)
-    layers = {
-        there: complete(here, given[here], there, wanted[there]) for here, there in moved.items()
-    }
+    layers = {}
     for here, there in moved.items():
         refuse_instance_norm(source, here)
         refuse_instance_norm(target, there)
-        kinds = source.kind(here) + target.kind(there)
-        window = layers[there].get("kernel", np.zeros(())).ndim > 2
-        if window and "transpose" in kinds and not transpose_kernel:
-            raise ValueError(
-                f"{here!r} is a transposed convolution. Give the layer of Flax "
-                "transpose_kernel=True, whose kernels are laid out as the other framework's, and "
-                "say transpose_kernel=True here."
-            )
+        window = any(layer.get("kernel", np.zeros(())).ndim > 2 for layer in given[here])
+        is_transposed = "transpose" in source.kind(here) or "transpose" in target.kind(there)
+        if window and is_transposed and not transpose_kernel:
+            raise ValueError(f"{here!r} to {there!r} is a transposed convolution. {_TRANSPOSED}")
+        layers[there] = complete(here, given[here], there, wanted[there])
+
     if source.format.outputs_first or target.format.outputs_first:
         theirs = moved if source.format.outputs_first else moved.values()
         check_flattened(dict(zip(theirs, layers.values())), flatten)
     new = {there: write_layer(target, there, layers[there], flatten) for there in layers}
     return target.replace(new), moved
+
+
+_TRANSPOSED = (
+    "PyTorch and Keras lay out its kernel as Flax does under transpose_kernel=True: build that "
+    "layer so and say transpose_kernel=True here. Haiku flips its window as well: leave it alone "
+    "with ignore=[...], and bring w.swapaxes(-1, -2) to a layer of Flax's defaults yourself."
+)

@@ -86,6 +86,8 @@ class Mobile(nn.Module):
         x = jbn.linen.BatchNorm(**norm, name="norm_a")(x)
         x = nn.Conv(3, (1, 1), name="pointwise")(x)
         x = jbn.linen.BatchNorm(**norm, use_scale=False, name="norm_b")(x)
+        up = {"padding": "VALID", "transpose_kernel": True}
+        x = nn.ConvTranspose(3, (2, 2), **up, name="up")(x)
         return nn.Dense(5, name="head")(x.reshape(len(x), -1))
 
 
@@ -99,6 +101,7 @@ def mobile():
             layers.BatchNormalization(name="norm_a"),
             layers.Conv2D(3, 1, name="pointwise"),
             layers.BatchNormalization(name="norm_b", scale=False),
+            layers.Conv2DTranspose(3, 2, name="up"),
             layers.Flatten(),
             layers.Dropout(0.5),
             layers.Dense(5, name="head"),
@@ -115,21 +118,24 @@ def test_a_whole_model_there_and_back():
     net, x = mobile(), np.random.default_rng(1).normal(size=(2, 4, 4, 3)).astype(np.float32)
     start = jax.eval_shape(Mobile().init, jax.random.key(0), x)
     names = {"net/dw": "depthwise"} | {
-        f"net/{name}": name for name in ("stem", "norm_a", "pointwise", "norm_b", "head")
+        f"net/{name}": name for name in ("stem", "norm_a", "pointwise", "norm_b", "up", "head")
     }
-    variables, moved = model_from_keras(net, into=start, rename=names)
+    options = {"rename": names, "transpose_kernel": True}
+    with pytest.raises(ValueError, match="'net/up' to 'up' is a transposed convolution"):
+        model_from_keras(net, into=start, rename=names)
+    variables, moved = model_from_keras(net, into=start, **options)
     assert moved == names
     y = np.asarray(net(x, training=False))
     ours = jax.jit(Mobile().apply)(variables, x)
     np.testing.assert_allclose(ours, y, rtol=0, atol=2e-6 * np.max(np.abs(y)))
     back = {there: here for here, there in names.items()}
-    new, _ = model_to_keras(variables, into=net, rename=back)
+    new, _ = model_to_keras(variables, into=net, rename=back, transpose_kernel=True)
     for variable in net.weights:
         np.testing.assert_array_equal(new[variable.path], variable)
 
     plain = weights(net)
     with pytest.raises(ValueError, match=r"'net/dw' does not fit 'depthwise'.*\(2, 2, 4, 2\)"):
-        model_from_keras(plain, into=start, rename=names)  # whose name says nothing
+        model_from_keras(plain, into=start, **options)  # whose name says nothing
     plain = {path.replace("dw", "depthwise"): value for path, value in plain.items()}
     new, _ = model_from_keras(plain, into=start, rename=lambda path: path.removeprefix("net/"))
     chex.assert_trees_all_equal(new, variables)

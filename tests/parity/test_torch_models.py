@@ -99,7 +99,9 @@ def test_a_transposed_convolution_needs_a_word(named):
     net = torch.nn.ModuleDict({"up": torch.nn.ConvTranspose2d(3, 3, 2)})
     into = {"params": {"ConvTranspose_0" if named else "up": {"kernel": np.ones((2, 2, 3, 3))}}}
     into["params"][next(iter(into["params"]))]["bias"] = np.ones(3)
-    with pytest.raises(ValueError, match="'up' is a transposed convolution.*transpose_kernel=True"):
+    with pytest.raises(
+        ValueError, match="'up' to .* is a transposed convolution.*transpose_kernel=True"
+    ):
         model_from_torch(net.state_dict() if named else net, into=into)
 
 
