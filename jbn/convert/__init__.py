@@ -1,14 +1,19 @@
-"""Batch norm layers in other frameworks' states, as `(Affine, RunningStats)`, and back.
+"""Models and batch norms of other frameworks in Flax, and back.
 
-Every `from_*` takes the state of a whole model and returns each batch norm in it under its path;
-every `to_*` turns such a dictionary into what the framework loads. Between two, rename; `into`
-checks names and shapes against the model that they are for:
+`model_from_*` brings the layers of a whole model into a Flax model, `model_to_*` takes them back:
+Dense and Conv kernels, norms and embeddings (docs/convert.md):
 
-    layers = from_torch(model.state_dict())
+    variables, moved = model_from_torch(model, into=variables, rename={"fc": "head"})
+
+Batch norms alone: every `from_*` takes the state of a model and returns each batch norm in it under
+its path, as `(Affine, RunningStats)`; every `to_*` turns such a dictionary into what the framework
+loads, and with `into` checks names and shapes against the model that they are for:
+
+    layers = from_torch(model)
     variables = to_linen(layers, rename=lambda path: path.replace(".", "/"), into=variables)
 
-No framework is imported. States are dictionaries of arrays that NumPy can read; Equinox keeps its
-state behind indices, which are read with the methods of its own objects.
+No framework is imported. States are dictionaries of arrays that NumPy can read; modules of PyTorch
+and NNX, Keras models and Equinox models are asked for theirs by their own methods.
 
 A state holds neither momentum nor epsilon: give those to the new layer. In the terms used here,
 

@@ -119,16 +119,21 @@ def open_flax(model: Any) -> State:
 
 def open_keras(model: Any) -> State:
     """Reads a model, whose layers' classes are then known, or arrays by the variables' paths."""
+    if isinstance(model, Mapping):  # of tf.keras, whose names end in ":0", as well
+        return State.of(KERAS, {re.sub(r":\d+$", "", path): v for path, v in model.items()})
     if not hasattr(model, "_flatten_layers"):
-        # Names of tf.keras end in ":0".
-        plain = {re.sub(r":\d+$", "", path): value for path, value in model.items()}
-        return State.of(KERAS, plain)
+        return State.of(KERAS, model)
     classes = {
         variable.path.rpartition("/")[0]: type(layer).__name__
         for layer in model._flatten_layers()
         for variable in layer.weights
     }
-    return State.of(KERAS, {variable.path: variable for variable in model.weights}, classes)
+    tree = {variable.path: variable for variable in model.weights}
+    if len(tree) < len(model.weights):
+        raise ValueError(
+            "several variables of the Keras model have one path: name its layers apart."
+        )
+    return State.of(KERAS, tree, classes)
 
 
 def open_haiku(params: Mapping[str, Any], state: Mapping[str, Any]) -> State:

@@ -76,6 +76,21 @@ def test_a_model_says_which_layer_has_no_scale():
     assert to_keras(layers, into=net).keys() == {v.path for v in net.weights}
 
 
+def test_two_variables_of_one_path_are_refused():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = (keras.layers.BatchNormalization(name="bn") for _ in range(2))
+
+        def call(self, x):
+            return self.two(self.one(x))
+
+    net = Model()
+    net(np.ones((2, 3), np.float32))
+    with pytest.raises(ValueError, match="have one path"):
+        from_keras(net)
+
+
 class Mobile(nn.Module):
     @nn.compact
     def __call__(self, x):
