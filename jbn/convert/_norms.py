@@ -49,33 +49,31 @@ def _check_names(state: State, norms: Mapping[str, Any], use_scale: Use, use_bia
     may lack both where the state holds other parameters, and so was not cut down to statistics.
     """
     format = state.format
+    affine, statistics = {"scale", "bias"}, {format.norm["mean"], format.norm["var"]}
     learned = {*format.norm.values(), *format.kernel.values(), *format.embedding.values()}
-    learned -= {format.norm["mean"], format.norm["var"]}
-    has_parameters = any(learned & arrays.keys() for arrays in state.layers.values())
-    missing, unknown = [], []
+    has_parameters = any((learned - statistics) & arrays.keys() for arrays in state.layers.values())
+    missing, unknown, advice = [], [], ""
     for path, arrays in norms.items():
         refuse_instance_norm(state, path)
         lacks = {role for role, name in format.norm.items() if name not in arrays}
-        if state.classes is not None or (lacks == {"scale", "bias"} and has_parameters):
-            lacks -= {"scale", "bias"}
-        optional = {"scale": not _uses(use_scale, path), "bias": not _uses(use_bias, path)}
-        lacks -= {role for role in optional if optional[role]}
+        if state.classes is not None or (lacks == affine and has_parameters):
+            lacks -= affine
+        uses = {"scale": _uses(use_scale, path), "bias": _uses(use_bias, path)}
+        lacks = {role for role in lacks if uses.get(role, True)}
         missing += [format.join(path, format.norm[role]) for role in format.norm if role in lacks]
         known = {*format.norm.values(), *format.spare}
         unknown += [format.join(path, name) for name in arrays if name not in known]
-    advice = []
-    if missing:
-        advice.append(
-            "Layers that have no scale or no bias: say use_scale=False or use_bias=False, or "
-            "{path: False} for some of them."
-        )
+        if lacks & affine:
+            advice = (
+                " Layers that have no scale or no bias: say use_scale=False or use_bias=False, or "
+                "{path: False} for some of them."
+            )
     if unknown:
         names = sorted({key.rpartition(format.separator)[2] for key in unknown})
-        advice.append(f"If nothing else depends on the unknown ones: say ignore={names}.")
-    if advice:
+        advice += f" If nothing else depends on the unknown ones: say ignore={names}."
+    if missing or unknown:
         raise ValueError(
-            f"{format.framework} state: missing keys {missing}, unknown keys {unknown}. "
-            + " ".join(advice)
+            f"{format.framework} state: missing keys {missing}, unknown keys {unknown}.{advice}"
         )
 
 

@@ -48,6 +48,7 @@ class State(NamedTuple):
 
     def without(self, ignore: Iterable[str]) -> "State":
         """Returns the state less the layers, modules and arrays that `ignore` names."""
+        ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
         layers = {
             path: {n: v for n, v in arrays.items() if n.rpartition("/")[2] not in ignore}
             for path, arrays in self.layers.items()
@@ -92,9 +93,9 @@ def open_linen(variables: Any) -> State:
 
 def open_nnx(model: Any) -> State:
     """Reads a module, whose layers' classes are then known, its state or a pure dictionary."""
-    nnx = sys.modules.get("flax.nnx")  # loaded, or there would be no object of its own
-    if nnx is None or not isinstance(model, nnx.Module | nnx.State):
+    if not _is_nnx(model):
         return State.of(NNX, model)
+    nnx = sys.modules["flax.nnx"]
     if isinstance(model, nnx.State):
         return State.of(NNX, nnx.to_pure_dict(model))
     classes = {
@@ -105,8 +106,7 @@ def open_nnx(model: Any) -> State:
 
 def open_flax(model: Any) -> State:
     """Reads Linen variables, which have a collection `params`, or a model or state of NNX."""
-    nnx = sys.modules.get("flax.nnx")
-    if nnx is not None and isinstance(model, nnx.Module | nnx.State):
+    if _is_nnx(model):
         return open_nnx(model)
     if isinstance(model, Mapping) and "params" in model:
         return open_linen(model)
@@ -115,6 +115,11 @@ def open_flax(model: Any) -> State:
         f"nnx.State, got {type(model).__qualname__}"
         + (f" of {list(model)[:5]}." if isinstance(model, Mapping) else ".")
     )
+
+
+def _is_nnx(model: Any) -> bool:
+    nnx = sys.modules.get("flax.nnx")  # loaded, or there would be no object of its own
+    return nnx is not None and isinstance(model, nnx.Module | nnx.State)
 
 
 def open_keras(model: Any) -> State:

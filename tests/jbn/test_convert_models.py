@@ -71,6 +71,18 @@ def test_candidates_are_named():
         convert.model_from_torch(torch_state(), into=into)
 
 
+@pytest.mark.parametrize("given", ["a", "ab"])
+@pytest.mark.parametrize("wanted", ["x", "xy"])
+def test_a_shape_decides_for_one_layer_alone(given, wanted):
+    state = {f"{name}.weight": numbers(2, 3) for name in given}
+    into = {"params": {name: {"kernel": jnp.zeros((3, 2))} for name in wanted}}
+    if (given, wanted) == ("a", "x"):
+        assert convert.model_from_torch(state, into=into)[1] == {"a": "x"}
+    else:
+        with pytest.raises(ValueError, match="'a' fits .*'x'.*nothing comes to"):
+            convert.model_from_torch(state, into=into)
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [
