@@ -12,7 +12,7 @@ from rich.text import Text
 
 from experiments.walkthrough.steps import Steps, walk
 
-MOST_ROWS, MOST_COLUMNS = 12, 8
+MOST_ROWS, MOST_COLUMNS = 12, 6
 ARTICLE = pd.DataFrame([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]], dtype=np.float64)
 
 

@@ -1,5 +1,6 @@
 """Tables are read as people have them, or refused in one line that says what to do."""
 
+import re
 from pathlib import Path
 
 import chex
@@ -134,6 +135,16 @@ def test_what_cannot_be_read_is_one_line(csv, text, message):
         read_table(csv(text))
     assert "\n" not in str(caught.value)
     assert "table.csv" in str(caught.value)
+
+
+def test_the_file_that_the_tutorial_names():
+    root = Path(__file__).parents[3]
+    tutorial = (root / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    (name,) = re.findall(r"walkthrough --csv (\S+)", tutorial)
+    table = read_table(root / name)
+    x = np.array([[160.0, 20_000], [170, 50_000], [180, 80_000]])
+    chex.assert_trees_all_equal(table.to_numpy(), x)
+    assert "[160.0, 20_000.0], [170.0, 50_000.0], [180.0, 80_000.0]" in tutorial
 
 
 def test_missing_file_and_folder(tmp_path):
