@@ -6,6 +6,7 @@ they are put together.
 """
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -193,7 +194,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
             "Environment": _flat(summary["environment"]),
         },
         command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
-        directory=directory.name,
+        directory=shlex.quote(str(directory)),
     )
 
 
