@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.report.inference import (
+    DISAGREEING,
     Estimate,
     geometric_interval,
     mean_interval,
@@ -45,7 +46,9 @@ GRADIENT_FIGURES = (
 DEFINITIONS = {
     "interval": "95 % interval: Student's t over seeds, and the sampling error of a test set that "
     "all seeds share, as root of the sum of squares; that error is at most the root of both "
-    "networks' error rates over the number of test examples. Cut to [0, 1] for an accuracy; for "
+    "networks' error rates over the number of test examples. Where seeds are read at rates that "
+    "others choose and these differ, the variance over seeds counts three times, since the "
+    "readings are correlated (docs/results/verdicts.md). Cut to [0, 1] for an accuracy; for "
     "steps and their ratios taken in logarithms. A comparison is paired by seed. With one seed "
     "there is none. Each interval stands alone: no correction is made for how many are shown.",
     "verdict": "Of an accuracy difference: equal if its interval lies within the margin, better or "
@@ -133,19 +136,22 @@ def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
         "did_not_learn": {"count": len(failed), "of": runs.diverged_at.size, "runs": failed},
         "same_rate": _at_rate(runs, same),
         "by_learning_rate": [
-            {"learning_rate": rate, "final_accuracy": _accuracy(accuracy, runs)}
-            for rate, accuracy in zip(runs.learning_rate.values, final_accuracy(runs).values)
+            {
+                "learning_rate": rate,
+                "final_accuracy": _accuracy(runs.sel(learning_rate=rate)),
+            }
+            for rate in runs.learning_rate.values
         ],
     }
 
 
 def _at_rate(runs: xr.Dataset, rates: xr.DataArray) -> dict[str, Any]:
     chosen = at_rates(runs, rates)
-    first = first_evaluation(runs)
+    first, factor = first_evaluation(runs), _factor(chosen)
     return {
-        "final_accuracy": _accuracy(final_accuracy(chosen).values, runs),
+        "final_accuracy": _accuracy(chosen),
         "steps_to": {
-            f"{target:.2f}": _arrivals(_steps(chosen, target), first) for target in TARGETS
+            f"{target:.2f}": _arrivals(_steps(chosen, target), first, factor) for target in TARGETS
         },
         "gradients": {name: _over_training(_intact(chosen)[name]) for name in GRADIENT_FIGURES},
     }
@@ -155,21 +161,28 @@ def _steps(runs: xr.Dataset, target: float) -> np.ndarray:
     return steps_to(_intact(runs).test_accuracy, target).values
 
 
+def _factor(*networks: xr.Dataset) -> float:
+    """Returns how often the variance over seeds counts, for networks each at its seeds' rates."""
+    agreed = all(np.unique(runs.learning_rate.values).size == 1 for runs in networks)
+    return 1.0 if agreed else DISAGREEING
+
+
 def _intact(runs: xr.Dataset) -> xr.Dataset:
     """Blanks all of a run whose loss stopped being finite: its good start is no result."""
     return runs.where(runs.diverged_at < 0)
 
 
-def _accuracy(accuracy: np.ndarray, runs: xr.Dataset) -> Estimate:
+def _accuracy(runs: xr.Dataset) -> Estimate:
+    accuracy = final_accuracy(runs).values
     error = sampling_error(float(np.mean(accuracy)), 1.0, _test_examples(runs))
-    interval = mean_interval(accuracy, error)
+    interval = mean_interval(accuracy, error, _factor(runs))
     return {key: None if v is None else np.clip(v, 0, 1) for key, v in interval.items()}
 
 
-def _arrivals(steps: np.ndarray, first: int) -> dict[str, Any]:
+def _arrivals(steps: np.ndarray, first: int, factor: float) -> dict[str, Any]:
     arrived, early = np.isfinite(steps), bool((steps <= first).any())
     # The mean of those that arrive would be the better the more runs fail.
-    mean = geometric_interval(np.maximum(steps, 1) if arrived.all() else [])
+    mean = geometric_interval(np.maximum(steps, 1) if arrived.all() else [], factor)
     if early:
         mean |= {"low": None, "high": None}
     return {**mean, "reached": arrived.sum(), "of": steps.size, "at_most": early, "by_seed": steps}
@@ -206,7 +219,7 @@ def _comparison(dataset: xr.Dataset, baseline: str, norm: str) -> dict[str, Any]
         "by_learning_rate": [
             {
                 "learning_rate": rate,
-                "accuracy_difference": _difference(
+                "accuracy_difference": accuracy_difference(
                     one.sel(learning_rate=rate), two.sel(learning_rate=rate)
                 ),
             }
@@ -216,24 +229,25 @@ def _comparison(dataset: xr.Dataset, baseline: str, norm: str) -> dict[str, Any]
 
 
 def _pair(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
-    first, last = first_evaluation(one), int(one.step.values[-1])
+    limits = first_evaluation(one), int(one.step.values[-1]), _factor(one, two)
     return {
-        "accuracy_difference": _difference(one, two),
+        "accuracy_difference": accuracy_difference(one, two),
         "speed_up": {
-            f"{target:.2f}": speed_up(_steps(one, target), _steps(two, target), first, last)
+            f"{target:.2f}": speed_up(_steps(one, target), _steps(two, target), *limits)
             for target in TARGETS
         },
     }
 
 
-def _difference(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
+def accuracy_difference(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
     """The accuracy of `two` less that of `one`, seed by seed, and what it decides."""
     before, after = (final_accuracy(runs).values for runs in (one, two))
     error = sampling_error(float(before.mean()), float(after.mean()), _test_examples(one))
     difference, margin = after - before, _margin(one)
-    interval = mean_interval(difference, error)
+    factor = _factor(one, two)
+    interval = mean_interval(difference, error, factor)
     decided = verdict(interval, margin)
-    needed = seeds_to_decide(difference, margin, error) if decided == "undecided" else None
+    needed = seeds_to_decide(difference, margin, error, factor) if decided == "undecided" else None
     return {**interval, "verdict": decided, "seeds_to_decide": needed}
 
 
