@@ -24,9 +24,9 @@ CAPTIONS = {
     ),
     "learning_rate": Caption(
         "Test accuracy after training, at every learning rate",
-        "Where each network trains: the line is the mean of the runs whose loss stayed finite, a "
-        "point is one run. A cross is a run that diverged: in the grey strip by its loss, with the "
-        "count; on a point by its accuracy.",
+        "Where each network trains: the line is the mean, a point is one run. A cross is a run "
+        "that did not learn: in the grey strip if its loss was not finite, with the count; it "
+        "counts as chance in the mean.",
         (),
     ),
     "steps": Caption(

@@ -24,14 +24,15 @@ from experiments.report.panels import (
     points,
     symbol,
 )
-from experiments.report.summary import (
-    TARGETS,
+from experiments.report.runs import (
+    FAILURES,
     at_rates,
     best_learning_rates,
-    diverged_runs,
+    failed_runs,
     final_accuracy,
     steps_to,
 )
+from experiments.report.summary import TARGETS
 from experiments.study.config import SWEPT, name_of
 
 
@@ -63,7 +64,7 @@ def learning_rate(dataset: xr.Dataset) -> Figure:
         # A little apart, or the seeds of one norm hide those of the next.
         x = rates * 1.04 ** (i - (dataset.norm.size - 1) / 2)
         _mean_and_runs(figure, 0, i, norm, x, final, [f"rate {rate:g}" for rate in rates])
-        lost = diverged_runs(runs, float(best_learning_rates(dataset).sel(norm=norm)))
+        lost = failed_runs(runs)
         _losses(figure, i, norm, final, dict(zip(rates, x)), lost, -row * (i + 0.7))
     figure.add_hrect(floor, -2, fillcolor=RULE, opacity=0.4, line_width=0, layer="below")
     figure.update_xaxes(type="log", title="learning rate", tickvals=rates)
@@ -212,9 +213,9 @@ def _losses(
     for rate, x in at.items():
         runs = [run for run in lost if run["learning_rate"] == rate]
         for run in runs:
-            if run["by"] == "accuracy":
+            if run["by"] != "loss":
                 y = float(final.sel(learning_rate=rate, seed=run["seed"]))
-                said = f"rate {rate:g}, seed {run['seed']}: diverged by accuracy"
+                said = f"rate {rate:g}, seed {run['seed']}: {FAILURES[run['by']]}"
                 _crosses(figure, i, norm, [x], [y], [""], [said])
         steps = [f"seed {run['seed']} at step {run['step']}" for run in runs if run["by"] == "loss"]
         if steps:

@@ -19,17 +19,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, PercentFormatter
 
 from experiments.report.captions import CAPTIONS
-from experiments.report.summary import (
-    TARGETS,
+from experiments.report.runs import (
     best_learning_rates,
     choices,
-    diverged_runs,
+    failed_runs,
     final_accuracy,
     steps_to,
 )
+from experiments.report.summary import TARGETS
 
 INK, MUTED, RULE, PAPER = "#1b1f24", "#59636e", "#d8dde3", "#ffffff"
-COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#b87f00", "#2f8fc7", INK)
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 MARKERS = "osD^vPX"
 CROSS = {"markersize": 6, "markeredgewidth": 1.8}
@@ -113,11 +113,11 @@ def learning_rate(dataset: xr.Dataset) -> Figure:
         x = rates * 1.04 ** (i - (len(norms) - 1) / 2)
         ax.plot(x, final.mean("seed"), **_look(i))
         ax.plot(x, final, ".", color=colour, alpha=0.5)
-        for run in diverged_runs(runs, float(best_learning_rates(dataset).sel(norm=norm))):
+        for run in failed_runs(runs):
             lost = final.sel(learning_rate=run["learning_rate"], seed=run["seed"])
             at = x[rates == run["learning_rate"]]
-            ax.plot(at, lost if run["by"] == "accuracy" else row, "x", color=colour, **CROSS)
-        for at, count in zip(x, final.isnull().sum("seed").values):
+            ax.plot(at, lost if run["by"] != "loss" else row, "x", color=colour, **CROSS)
+        for at, count in zip(x, (runs.diverged_at >= 0).sum("seed").values):
             if count:
                 _beside(ax, at, row, f"{count} of {final.seed.size}")
     floor = -0.07 * (len(norms) + 0.9)
@@ -335,14 +335,10 @@ class _PlainLog(LogFormatter):
 def _with_legend(figure: Figure, dataset: xr.Dataset) -> Figure:
     best = best_learning_rates(dataset).values
     handles = [
-        Line2D([], [], **_look(i), label=f"{norm} ({_best(rate)})")
+        Line2D([], [], **_look(i), label=f"{norm} (best rate {rate:g})")
         for i, (norm, rate) in enumerate(zip(dataset.norm.values, best))
     ]
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, int(figure.get_figwidth() / (0.75 + 0.075 * longest)))  # inches
     figure.legend(handles=handles, loc="outside lower left", ncols=columns, handlelength=3.2)
     return figure
-
-
-def _best(rate: float) -> str:
-    return "every run diverged" if np.isnan(rate) else f"best rate {rate:g}"

@@ -6,6 +6,7 @@ they are put together.
 """
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from experiments.report.captions import CAPTIONS, DISTRIBUTION, VALUES
 from experiments.report.findings import findings, percent, points, stable_rate, times
 from experiments.report.pages import render
 from experiments.report.panels import Figure
-from experiments.report.summary import GRADIENT_FIGURES, choices, summarize
+from experiments.report.runs import choices
+from experiments.report.summary import GRADIENT_FIGURES, summarize
+from experiments.report.tiles import Tile, tiles
 from experiments.system.files import write_whole
 
 Summary = dict[str, Any]
@@ -51,7 +54,12 @@ def write_report(directory: Path) -> Path:
 
 
 def print_table(summary: Summary, console: Console) -> None:
-    """The networks, their comparison and what it means, for a terminal."""
+    """Prints the verdicts, the networks, their comparison and what it means, for a terminal."""
+    for comparison in summary["comparisons"]:
+        console.print(Text(f"“{comparison['norm']}” beside “{comparison['baseline']}”"))
+        for tile in tiles(summary, comparison):
+            interval = f" ({tile.interval})" if tile.interval else ""
+            console.print(Text(f"  {tile.question} {tile.answer}: {tile.number}{interval}"))
     for header, rows in _tables(summary):
         # A network's label may hold brackets, which would be markup to rich.
         table = Table(
@@ -74,10 +82,10 @@ def network_rows(summary: Summary) -> tuple[list[str], Rows]:
     for target in summary["targets"]:
         arrivals = [_arrival(n["steps_to"][f"{target:.2f}"]) for n in networks]
         rows.append([f"steps to {percent(target, 0)}", *arrivals])
-    lost = [n["diverged"] for n in networks]
+    failed = [n["did_not_learn"] for n in networks]
     rows += [
         ["largest stable learning rate", *map(stable_rate, networks)],
-        ["diverged runs, at any rate", *(f"{d['count']} of {d['of']}" for d in lost)],
+        ["runs that did not learn, at any rate", *(f"{d['count']} of {d['of']}" for d in failed)],
     ]
     return ["at its best rate", *summary["norms"]], rows
 
@@ -91,7 +99,10 @@ def comparison_rows(comparison: Summary) -> tuple[list[str], Rows]:
         rates = dict.fromkeys(map(_rate, reversed(pair["learning_rate"].values())))
         header.append(f"{where} ({' vs '.join(rates)})")
     gains = [_interval(pair["accuracy_difference"], points) for pair in pairs]
-    rows = [["test accuracy gained (points)", *gains]]
+    rows = [
+        ["test accuracy gained (points)", *gains],
+        ["verdict", *(pair["accuracy_difference"]["verdict"] for pair in pairs)],
+    ]
     for target in comparison["best_rate"]["speed_up"]:
         ratios = [_speed_up(pair["speed_up"][target]) for pair in pairs]
         rows.append([f"speed-up to {percent(float(target), 0)}", *ratios])
@@ -100,12 +111,12 @@ def comparison_rows(comparison: Summary) -> tuple[list[str], Rows]:
 
 def rate_rows(summary: Summary) -> tuple[list[str], Rows]:
     """A row for each network and learning rate: what it reached there, and the runs it lost."""
-    header = ["network", "learning rate", "final test accuracy (%)", "diverged runs"]
+    header = ["network", "learning rate", "final test accuracy (%)", "did not learn"]
     rows = []
     for name, network in summary["norms"].items():
         for one in network["by_learning_rate"]:
             rate, accuracy = one["learning_rate"], one["final_accuracy"]
-            lost = sum(run["learning_rate"] == rate for run in network["diverged"]["runs"])
+            lost = sum(run["learning_rate"] == rate for run in network["did_not_learn"]["runs"])
             rows.append([name, _rate(rate), _interval(accuracy, _percent), str(lost)])
     return header, rows
 
@@ -127,6 +138,13 @@ def gradient_rows(summary: Summary, dataset: xr.Dataset) -> tuple[list[str], Row
 
 def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
     return [network_rows(summary), *map(comparison_rows, summary["comparisons"])]
+
+
+def _verdicts(summary: Summary) -> list[tuple[str, list[Tile]]]:
+    return [
+        (f"“{c['norm']}” beside “{c['baseline']}”", tiles(summary, c))
+        for c in summary["comparisons"]
+    ]
 
 
 def load_study(directory: Path) -> xr.Dataset:
@@ -162,6 +180,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
         frames,
         summary=summary,
         findings=summary["findings"],
+        verdicts=_verdicts(summary),
         tables=_tables(summary),
         every_rate=rate_rows(summary),
         gradients=gradient_rows(summary, dataset),
@@ -175,7 +194,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
             "Environment": _flat(summary["environment"]),
         },
         command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
-        directory=directory.name,
+        directory=shlex.quote(str(directory)),
     )
 
 
@@ -232,6 +251,8 @@ def _interval(estimate: Summary, say: Any) -> str:
 def _arrival(steps: Summary) -> str:
     if steps["reached"] < steps["of"]:
         return "never" if not steps["reached"] else f"{steps['reached']} of {steps['of']} seeds"
+    if steps["at_most"]:
+        return f"at most {steps['mean']:.0f}"
     return _interval(steps, lambda count: f"{count:.0f}")
 
 
