@@ -234,6 +234,15 @@ def test_dense_general_before_a_norm(axis, use_bias):
         assert report.folded == {"norm": ("linear",)}
 
 
+def test_parameters_with_axis_names_keep_them():
+    init = nn.with_partitioning(nn.initializers.ones_init(), ("in", "out"))
+    model = Net({"linear": partial(nn.Dense, 3, kernel_init=init), "norm": NORM})
+    variables = filled(model.init(jax.random.key(0), ROWS))
+    folded, report = jbn.linen.fold(model, variables, ROWS)
+    assert report.folded == {"norm": ("linear",)}
+    assert folded["params"]["linear"]["kernel"].names == ("in", "out")
+
+
 @pytest.mark.parametrize("norm", [jbn.nnx.BatchNorm, nnx.BatchNorm])
 def test_nnx_models_fold_forward(norm):
     layers = {"norm": partial(norm, 4), "linear": partial(nnx.LinearGeneral, 4, (2, 3))}
