@@ -10,6 +10,7 @@ from jax.extend.core import Jaxpr
 
 from jbn._flax.fold_pairs import Linear, Norm, Trace
 from jbn._fold import as_affine, fold, fold_forward
+from jbn._numerics.values import check_number
 from jbn._types import Affine, RunningStats
 
 # Of a linear layer "kernel" and "bias", of a norm "mean", "var", "scale" and "bias": what it has.
@@ -48,10 +49,10 @@ def fold_model(
     """
     _check_trained(trace, arrays)
     run = jax.jit(run)
-    expected = run(arrays)
-    tolerance = _tolerance(trace, arrays, expected) if tolerance is None else tolerance
-    difference = 0.0
-    folded, kept = {}, {}
+    expected, difference, folded, kept = run(arrays), 0.0, {}, {}
+    if tolerance is None:
+        tolerance = _tolerance(trace, arrays, expected)
+    check_number("tolerance", tolerance, low=0.0, high=float("inf"))
     for norm, near in trace.neighbours(jaxpr).items():
         reasons = _check_norm(trace.layers[norm], arrays[norm])
         for linears, forward in () if reasons else ((near.before, False), (near.after, True)):

@@ -67,6 +67,8 @@ class Trace:
         x, *rest = args or (kwargs.pop("x" if "x" in kwargs else "inputs"),)
         self.layers[path] = self._describe(layer, x.ndim)
         y = call(self._mark(x, path, "input"), *rest, **kwargs)
+        if not isinstance(y, jax.Array):  # a subclass may return more
+            return y
         self.types.add(y.dtype)
         return self._mark(y, path, "output")
 

@@ -12,6 +12,7 @@ from jbn._flax.dropped_norms import check_call, check_identity, subtract
 from jbn._flax.fold_model import FoldReport
 from jbn._flax.moments import call_arguments, is_frozen
 from jbn._numerics.arrays import common_type
+from jbn._types import Affine
 from jbn.linen._batch_norm import BatchNorm
 from jbn.linen._intercept import intercepted
 
@@ -53,9 +54,9 @@ def drop_norms(
         parts = path.split("/") if path else ()
         stats, params = ("batch_stats", *parts), ("params", *parts)
         mean, var = flat[*stats, "mean"], flat.pop((*stats, "var"))
-        scale, bias = (flat.pop((*params, name), None) for name in ("scale", "bias"))
+        affine = [nn.meta.unbox(flat.pop((*params, name), None)) for name in Affine._fields]
         epsilons[path] = 1 - float(var.ravel()[0])
-        check_identity(path, var, epsilons[path], scale, bias)
+        check_identity(path, var, epsilons[path], *affine)
         if not jnp.any(mean):
             del flat[*stats, "mean"]
 

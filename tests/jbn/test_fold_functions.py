@@ -120,5 +120,3 @@ def test_what_does_not_fit_is_named():
         jbn.fold_forward(kernel, normal(6), six)
     with pytest.raises(ValueError, match="both axis 1"):
         jbn.fold_forward(kernel, None, six, input_axis=-1)
-    with pytest.raises(TypeError, match="affine must be a jbn.Affine"):
-        jbn.fold_forward(kernel, None, tuple(six))
