@@ -82,7 +82,7 @@ def _outcome(summary: Summary, comparison: Summary, pair: Summary, where: str) -
         "one seed": "cannot be told from",
     }[outcome]
     gain = points(difference["mean"])
-    sentence = f"{where}, “{norm}” {how} “{baseline}”: {gain} points of test accuracy"
+    sentence = f"{where}, “{norm}” {how} “{baseline}”: {gain} points of test {summary['score']}"
     if outcome == "one seed":
         sentence += ", from one seed and so without an interval"
     else:
@@ -136,13 +136,14 @@ def _rate_for_rate(comparison: Summary) -> str:
 def _stability(summary: Summary, comparison: Summary) -> str:
     networks = {n: summary["norms"][n] for n in (comparison["norm"], comparison["baseline"])}
     stable = [f"{stable_rate(network)} for “{norm}”" for norm, network in networks.items()]
-    lost = [f"{_lost(network['diverged'])} of “{norm}”" for norm, network in networks.items()]
+    score = summary["score"]
+    lost = [f"{_lost(n['diverged'], score)} of “{norm}”" for norm, n in networks.items()]
     return f"The largest stable rate is {_listed(stable)}. Diverged: {_listed(lost)}."
 
 
-def _lost(diverged: Summary) -> str:
+def _lost(diverged: Summary, score: str) -> str:
     finite = sum(run["by"] == "accuracy" for run in diverged["runs"])
-    aside = f" ({finite} with a finite loss, by accuracy)" if finite else ""
+    aside = f" ({finite} with a finite loss, by {score})" if finite else ""
     return f"{diverged['count']} of the {diverged['of']} runs{aside}"
 
 
@@ -164,7 +165,7 @@ def _alone(summary: Summary) -> str:
         reach = f" (95 % interval {percent(accuracy['low'])} to {percent(accuracy['high'])})"
     return (
         f"“{norm}” is the only network of this study, so nothing is compared. At its best learning "
-        f"rate, {rate:g}, it ends at {percent(accuracy['mean'])} test accuracy{reach}."
+        f"rate, {rate:g}, it ends at {percent(accuracy['mean'])} test {summary['score']}{reach}."
     )
 
 
@@ -185,9 +186,8 @@ def _edges(summary: Summary) -> str:
 
 def _limits(summary: Summary) -> str:
     seeds, every = len(summary["seeds"]), summary["evaluate_every"]
-    widths = ", ".join(map(str, summary["config"].get("widths") or []))
-    layers = f" with hidden layers of {widths}" if widths else ""
-    chosen = "; and the rates called best were chosen on the same test accuracy"
+    network = summary["config"].get("network", "One network")
+    chosen = f"; and the rates called best were chosen on the same test {summary['score']}"
     chance = (
         "With one seed nothing here can be told from chance"
         if seeds == 1
@@ -195,13 +195,13 @@ def _limits(summary: Summary) -> str:
     )
     return " ".join(
         [
-            "Test accuracy is measured with population statistics, recalibrated on the training "
-            "data, so no early point suffers from a running average that is still warming up.",
+            f"Test {summary['score']} is measured with population statistics, recalibrated on the "
+            "training data, so no early point suffers from a running average that is still warming "
+            "up.",
             f"{chance}{chosen if len(summary['learning_rates']) > 1 else ''}.",
             f"Time is counted in steps{f', read every {every}' if every else ''}, not in seconds.",
-            f"A small MLP{layers} on {summary['data'] or 'small data'} says nothing of "
-            "convolutional or residual networks, of large data or of tiny batches, nor why any of "
-            "this happens.",
+            f"{network} on {summary['data'] or 'small data'} says nothing of other networks, of "
+            "other data or batches, nor why any of this happens.",
         ]
     )
 

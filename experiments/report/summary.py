@@ -47,6 +47,8 @@ DEFINITIONS = {
     "gradients": "Means over training of the measured gradient quantities, then over seeds.",
 }
 
+SCORES = ("test_accuracy", "test_r2", "test_score")
+
 Estimate = dict[str, Any]  # mean, low, high
 
 
@@ -71,10 +73,14 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "learning_rates": dataset.learning_rate.values,
             "steps": dataset.step.values[-1],
             "evaluate_every": dataset.step.values[1] if dataset.step.size > 1 else None,
+            "score": score_name(dataset),
             "targets": TARGETS,
             "norms": {norm: _network(dataset, norm) for norm in dataset.norm.values.tolist()},
             "comparisons": [_comparison(dataset, baseline, norm) for norm in others],
-            "definitions": DEFINITIONS,
+            "definitions": {
+                name: text.replace("accuracy", score_name(dataset))
+                for name, text in DEFINITIONS.items()
+            },
             "versions": environment.get("versions"),
             "device": environment.get("device"),
             "config": config,
@@ -83,9 +89,19 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
     )
 
 
+def judged(runs: xr.Dataset) -> xr.DataArray:
+    """What networks are judged by: test accuracy, or what takes its place."""
+    return next(runs[name] for name in SCORES if name in runs)
+
+
+def score_name(dataset: xr.Dataset) -> str:
+    """What the report calls that: "accuracy", or "explained variance"."""
+    return judged(dataset).attrs.get("long_name", "test accuracy").removeprefix("test ")
+
+
 def final_accuracy(dataset: xr.Dataset) -> xr.DataArray:
-    """Test accuracy of each run at the last step; NaN if its loss stopped being finite."""
-    return dataset.test_accuracy.isel(step=-1, drop=True).where(dataset.diverged_at < 0)
+    """What is judged of each run, at the last step; NaN if its loss stopped being finite."""
+    return judged(dataset).isel(step=-1, drop=True).where(dataset.diverged_at < 0)
 
 
 def best_learning_rates(dataset: xr.Dataset) -> xr.DataArray:
@@ -101,7 +117,7 @@ def best_learning_rates(dataset: xr.Dataset) -> xr.DataArray:
     error = final.std("seed", ddof=1) / np.sqrt(final.notnull().sum("seed"))
     margin = error.where(score == score.max("learning_rate")).min("learning_rate").fillna(0)
     level = score >= score.max("learning_rate") - margin
-    pace = dataset.test_accuracy.mean(("seed", "step")).where(level)
+    pace = judged(dataset).mean(("seed", "step")).where(level)
     return pace.astype(float).idxmax("learning_rate")
 
 
@@ -191,7 +207,7 @@ def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
         "diverged": {"count": len(lost), "of": runs.diverged_at.size, "runs": lost},
         "same_rate": {"learning_rate": same, **_at_rate(runs, same)},
         "by_learning_rate": [
-            {"learning_rate": rate, "final_accuracy": _accuracy_interval(accuracy)}
+            {"learning_rate": rate, "final_accuracy": _score_interval(accuracy, runs)}
             for rate, accuracy in zip(runs.learning_rate.values, final_accuracy(runs).values)
         ],
     }
@@ -200,9 +216,9 @@ def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
 def _at_rate(runs: xr.Dataset, rate: float) -> dict[str, Any]:
     chosen = _whole_runs(runs, rate)
     return {
-        "final_accuracy": _accuracy_interval(final_accuracy(chosen)),
+        "final_accuracy": _score_interval(final_accuracy(chosen), runs),
         "steps_to": {
-            f"{target:.2f}": _arrivals(steps_to(chosen.test_accuracy, target).values)
+            f"{target:.2f}": _arrivals(steps_to(judged(chosen), target).values)
             for target in TARGETS
         },
         "gradients": {name: _over_training(chosen[name]) for name in GRADIENT_FIGURES},
@@ -217,9 +233,10 @@ def _whole_runs(runs: xr.Dataset, rate: float) -> xr.Dataset:
     return chosen.where(chosen.diverged_at < 0).assign(diverged_at=chosen.diverged_at)
 
 
-def _accuracy_interval(accuracy: Any) -> Estimate:
-    interval = mean_interval(accuracy)
-    return {key: None if v is None else np.clip(v, 0, 1) for key, v in interval.items()}
+def _score_interval(scores: Any, runs: xr.Dataset) -> Estimate:
+    lowest = 0 if "test_accuracy" in runs else -np.inf
+    interval = mean_interval(scores)
+    return {key: None if v is None else np.clip(v, lowest, 1) for key, v in interval.items()}
 
 
 def _arrivals(steps: np.ndarray) -> dict[str, Any]:
@@ -267,7 +284,7 @@ def _pair(dataset: xr.Dataset, baseline: str, norm: str, rates: xr.DataArray) ->
         "accuracy_difference": _paired(final_accuracy(two) - final_accuracy(one)),
         "speed_up": {
             f"{target:.2f}": speed_up(
-                steps_to(one.test_accuracy, target), steps_to(two.test_accuracy, target), last_step
+                steps_to(judged(one), target), steps_to(judged(two), target), last_step
             )
             for target in TARGETS
         },
