@@ -68,7 +68,7 @@ def _outcome(comparison: Summary, pair: Summary, summary: Summary, where: str) -
         "one seed": f"“{norm}” cannot be told from “{baseline}”",
     }[difference["verdict"]]
     gain = points(difference["mean"])
-    sentence = f"{where}, {how}: {gain} points of test accuracy"
+    sentence = f"{where}, {how}: {gain} points of test {summary['score']}"
     if difference["verdict"] == "one seed":
         sentence += ", from one seed and so without an interval"
     else:
@@ -163,7 +163,7 @@ def _alone(summary: Summary) -> str:
         reach = f" (95 % interval {percent(accuracy['low'])} to {percent(accuracy['high'])})"
     return (
         f"“{norm}” is the only network of this study, so nothing is compared. At its best learning "
-        f"rate, {rate:g}, it ends at {percent(accuracy['mean'])} test accuracy{reach}."
+        f"rate, {rate:g}, it ends at {percent(accuracy['mean'])} test {summary['score']}{reach}."
     )
 
 
@@ -184,9 +184,11 @@ def _edges(summary: Summary) -> str:
 
 def _limits(summary: Summary) -> str:
     seeds, every = len(summary["seeds"]), summary["evaluate_every"]
-    widths = ", ".join(map(str, summary["config"].get("widths") or []))
-    layers = f" with hidden layers of {widths}" if widths else ""
-    chosen = "; and each seed is read at the rate that the others chose by test accuracy"
+    network = summary["config"].get("network", "One network")
+    split = "validation" if summary["validation"] else "test"
+    chosen = (
+        f"; and each seed is read at the rate that the others chose by {split} {summary['score']}"
+    )
     chance = (
         "With one seed nothing here can be told from chance"
         if seeds == 1
@@ -197,13 +199,13 @@ def _limits(summary: Summary) -> str:
         chance += f", and the sampling error of the {shared} test examples, which all seeds share"
     return " ".join(
         [
-            "Test accuracy is measured with population statistics, recalibrated on the training "
-            "data, so no early point suffers from a running average that is still warming up.",
+            f"Test {summary['score']} is measured with population statistics, recalibrated on the "
+            "training data, so no early point suffers from a running average that is still warming "
+            "up.",
             f"{chance}{chosen if len(summary['learning_rates']) > 1 else ''}.",
             f"Time is counted in steps{f', read every {every}' if every else ''}, not in seconds.",
-            f"A small MLP{layers} on {summary['data'] or 'small data'} says nothing of "
-            "convolutional or residual networks, of large data or of tiny batches, nor why any of "
-            "this happens.",
+            f"{network} on {summary['data'] or 'small data'} says nothing of other networks, of "
+            "other data or batches, nor why any of this happens.",
         ]
     )
 

@@ -28,8 +28,10 @@ from experiments.report.runs import (
     failed_runs,
     final_accuracy,
     first_evaluation,
+    judged,
     rates_chosen_by_others,
     same_for_all,
+    score_name,
     steps_to,
 )
 
@@ -100,10 +102,15 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "evaluate_every": dataset.step.values[1] if dataset.step.size > 1 else None,
             "test_examples": _test_examples(dataset),
             "margin": _margin(dataset),
+            "score": score_name(dataset),
+            "validation": any(str(name).startswith("validation") for name in dataset),
             "targets": TARGETS,
             "norms": {norm: _network(dataset, norm) for norm in dataset.norm.values.tolist()},
             "comparisons": [_comparison(dataset, baseline, norm) for norm in others],
-            "definitions": DEFINITIONS,
+            "definitions": {
+                name: text.replace("accuracy", score_name(dataset))
+                for name, text in DEFINITIONS.items()
+            },
             "versions": environment.get("versions"),
             "device": environment.get("device"),
             "config": config,
@@ -113,7 +120,8 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
 
 
 def _test_examples(dataset: xr.Dataset) -> int | None:
-    return dataset.attrs.get("test_examples")
+    # Another score is no share of right answers, and its sampling error is not known here.
+    return dataset.attrs.get("test_examples") if "test_accuracy" in dataset else None
 
 
 def _margin(dataset: xr.Dataset) -> float:
@@ -158,7 +166,7 @@ def _at_rate(runs: xr.Dataset, rates: xr.DataArray) -> dict[str, Any]:
 
 
 def _steps(runs: xr.Dataset, target: float) -> np.ndarray:
-    return steps_to(_intact(runs).test_accuracy, target).values
+    return steps_to(judged(_intact(runs)), target).values
 
 
 def _factor(*networks: xr.Dataset) -> float:
@@ -176,7 +184,8 @@ def _accuracy(runs: xr.Dataset) -> Estimate:
     accuracy = final_accuracy(runs).values
     error = sampling_error(float(np.mean(accuracy)), 1.0, _test_examples(runs))
     interval = mean_interval(accuracy, error, _factor(runs))
-    return {key: None if v is None else np.clip(v, 0, 1) for key, v in interval.items()}
+    lowest = 0 if "test_accuracy" in runs else -np.inf
+    return {key: None if v is None else np.clip(v, lowest, 1) for key, v in interval.items()}
 
 
 def _arrivals(steps: np.ndarray, first: int, factor: float) -> dict[str, Any]:

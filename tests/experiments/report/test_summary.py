@@ -248,7 +248,7 @@ def test_the_limits_are_said():
         "3 seeds",
         "at the rate that the others chose by test accuracy",
         "not in seconds",
-        "A small MLP with hidden layers of 100 on digits says nothing of convolutional",
+        "MLP((100,), 'sigmoid') on Digits() says nothing of other networks",
         "that of “batch norm” is the largest tried",
     ):
         assert said in limits
