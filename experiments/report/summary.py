@@ -93,6 +93,7 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
         {'name': 'digits', ..., 'norms': {'none': {'best_learning_rate': 0.3, ...}}}
     """
     dataset = dataset.sortby("learning_rate")
+    score = score_name(dataset)
     config = json.loads(dataset.attrs.get("config", "{}"))
     environment = json.loads(dataset.attrs.get("environment", "{}"))
     return _plain(
@@ -104,15 +105,15 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "evaluate_every": dataset.step.values[1] if dataset.step.size > 1 else None,
             "test_examples": _test_examples(dataset),
             "margin": _margin(dataset),
-            "score": score_name(dataset),
+            "score": score,
             "validation": any(str(name).startswith("validation") for name in dataset),
             "targets": TARGETS,
             "norms": {norm: _network(dataset, norm) for norm in dataset.norm.values.tolist()},
             "arms": _arms(dataset),
             "comparisons": [_comparison(dataset, *pair) for pair in opponents(dataset)],
             "definitions": {
-                name: text.replace("accuracy", score_name(dataset))
-                for name, text in DEFINITIONS.items()
+                word.replace("accuracy", score): text.replace("accuracy", score)
+                for word, text in DEFINITIONS.items()
             },
             "versions": environment.get("versions"),
             "device": environment.get("device"),

@@ -145,7 +145,7 @@ def split_up(pair: Pair, *, validation: float, test: float, seed: int) -> dict[s
         if size:
             found[name] = Pair(x[rows], y[rows])
         start += size
-    return found
+    return {name: found[name] for name in SPLITS if name in found}
 
 
 def _check_inputs(name: str, x: Any) -> np.ndarray:
