@@ -5,7 +5,7 @@ from typing import Any
 from flax import nnx
 
 from jbn._variants import Standard
-from jbn.nnx._batch_norm import BatchNorm
+from jbn.nnx._batch_norm import BatchNorm, begin_count
 
 _REPLACEABLE = {
     "variant", "momentum", "epsilon", "axis", "axis_name", "axis_index_groups", "dtype",
@@ -51,4 +51,5 @@ def replace_norms(model: nnx.Module, **options: Any) -> list[str]:
             norm.__class__, norm.variant = BatchNorm, Standard()
         for name, value in options.items():
             setattr(norm, name, value)
+        begin_count(norm)
     return list(norms)

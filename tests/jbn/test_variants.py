@@ -56,7 +56,7 @@ def test_renorm_lies_between_training_and_inference():
 def test_renorm_begins_as_batch_norm_and_opens():
     @jax.jit
     def bounds(step, **options):
-        renorm = jbn.Renorm.at(step, **options)
+        renorm = jbn.RenormSchedule(**options).at(step)
         return jnp.stack([jnp.asarray(bound) for bound in (renorm.r_max, renorm.d_max)])
 
     published = {
@@ -68,11 +68,14 @@ def test_renorm_begins_as_batch_norm_and_opens():
     }
     for step, right in published.items():
         np.testing.assert_allclose(bounds(step), right, rtol=1e-6)
-    opened = [jbn.Renorm.at(step, warmup=9, r_steps=0, d_steps=0) for step in (8, 9)]
+    opened = [jbn.RenormSchedule(9, r_steps=0, d_steps=0).at(step) for step in (8, 9)]
     chex.assert_trees_all_close(opened[0], jbn.Renorm(1.0, 0.0))
     chex.assert_trees_all_close(opened[1], jbn.Renorm(3.0, 5.0))
     with pytest.raises(ValueError, match="step"):
-        jbn.Renorm.at(-1)
+        jbn.RenormSchedule().at(-1)
+    for options in ({"warmup": -1}, {"r_max": 0.5}, {"d_max": -1.0}, {"r_steps": "3"}):
+        with pytest.raises((ValueError, TypeError), match=next(iter(options))):
+            jbn.RenormSchedule(**options)
 
 
 def test_renorm_is_the_papers_algorithm():
