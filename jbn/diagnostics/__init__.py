@@ -40,12 +40,14 @@ from jbn.diagnostics.gradients import gradient_noise_scale as gradient_noise_sca
 from jbn.diagnostics.gradients import gradient_norms as gradient_norms
 from jbn.diagnostics.gradients import relative_noise as relative_noise
 
+# The Hessian.
+from jbn.diagnostics.hessian import Eigenpairs as Eigenpairs
+from jbn.diagnostics.hessian import hessian_eigenvalues as hessian_eigenvalues
+from jbn.diagnostics.hessian import hessian_vector_product as hessian_vector_product
+
 # The loss landscape.
 from jbn.diagnostics.landscape import AlongGradient as AlongGradient
-from jbn.diagnostics.landscape import Eigenpairs as Eigenpairs
 from jbn.diagnostics.landscape import along_gradient as along_gradient
-from jbn.diagnostics.landscape import hessian_eigenvalues as hessian_eigenvalues
-from jbn.diagnostics.landscape import hessian_vector_product as hessian_vector_product
 
 # Internal covariate shift.
 from jbn.diagnostics.shift import ActivationShift as ActivationShift
