@@ -27,9 +27,14 @@ def _moved_once(stat: nnx.BatchStat) -> nnx.BatchStat:
     return stat
 
 
-def begin_count(layer: Any) -> None:
-    """Gives a layer whose variant is a schedule its count of steps, unless it has one."""
-    if is_schedule(layer.variant) and not hasattr(layer, "steps"):
+def set_variant(layer: Any, variant: Variant | Schedule) -> None:
+    """Sets a layer's variant, and gives it a count of steps for a schedule, unless it has one.
+
+    Arrays in a variant, the key of `Noisy` for example, are part of the layer's state.
+    """
+    arrays = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variant))
+    layer.variant = nnx.data(variant) if arrays else variant
+    if is_schedule(variant) and not hasattr(layer, "steps"):
         above = layer.mean.shape[:-1]  # of layers that nnx.vmap has stacked
         layer.steps = _moved_once(nnx.BatchStat(jnp.zeros(above, jnp.int32)))
 
@@ -75,6 +80,7 @@ class BatchNorm(nnx.BatchNorm):
     >>> y = layer(x)  # inference
     """
 
+    variant: Variant | Schedule
     steps: nnx.BatchStat  # only where the variant is a schedule
 
     def __init__(
@@ -127,8 +133,7 @@ class BatchNorm(nnx.BatchNorm):
         self.axis_index_groups = None if groups is None else tuple(tuple(group) for group in groups)
         self.use_fast_variance = use_fast_variance
         self.promote_dtype = promote_dtype
-        self.variant = variant
-        begin_count(self)
+        set_variant(self, variant)
 
     def __call__(
         self,

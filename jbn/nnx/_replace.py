@@ -5,7 +5,7 @@ from typing import Any
 from flax import nnx
 
 from jbn._variants import Standard
-from jbn.nnx._batch_norm import BatchNorm, begin_count
+from jbn.nnx._batch_norm import BatchNorm, set_variant
 
 _REPLACEABLE = {
     "variant", "momentum", "epsilon", "axis", "axis_name", "axis_index_groups", "dtype",
@@ -50,6 +50,8 @@ def replace_norms(model: nnx.Module, **options: Any) -> list[str]:
         if not isinstance(norm, BatchNorm):
             norm.__class__, norm.variant = BatchNorm, Standard()
         for name, value in options.items():
-            setattr(norm, name, value)
-        begin_count(norm)
+            if name == "variant":
+                set_variant(norm, value)
+            else:
+                setattr(norm, name, value)
     return list(norms)
