@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jbn._numerics.arrays import batch_axes, per_feature
+from jbn._numerics.columns import sum_squares
 from jbn._numerics.frame import Frame, better_frame, frame_about, is_settled, unit_frame
 from jbn._numerics.sharding import like_features
 from jbn._numerics.sweeps import sum_batch
@@ -142,12 +143,12 @@ def _after_sweep(left: Array, frame: Frame, mean: Array, var: Array, epsilon: Ar
 def _mean_and_var(x: Array, frame: Frame, mask, size) -> tuple[Array, Array]:
     """The moments in the units of `frame`; the variance may be just below zero, or nan."""
 
-    def terms(x, mask=None):
+    def terms(x, mask):
         u = counted(mask, frame.enter(x))
         return u, u * u
 
     if mask is None:
-        total, squares = sum_batch(terms, x)
+        total, squares = sum_squares(x, frame)
     else:
         mask = jnp.broadcast_to(mask, (*x.shape[:-1], mask.shape[-1]))
         total, squares = sum_batch(terms, x, mask)
