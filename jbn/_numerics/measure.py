@@ -116,16 +116,25 @@ def counted(mask: Array | None, term: Array) -> Array:
 def _measure(values: Values, mask, size, guess, epsilon) -> tuple[Frame, Array, Array]:
     """The frame that served, and mean and variance in it."""
 
-    def sweep(state):
+    def sweep(carry):
+        _, state = carry
         frame = Frame(state[1], state[2])
         mean, var = _mean_and_var(values.stored, frame, mask, size)
         # A settled feature has no sweeps left, and stays as it is whatever others need.
-        return jnp.where(state[0] > 0, _after_sweep(state[0], frame, mean, var, epsilon), state)
+        new = jnp.where(state[0] > 0, _after_sweep(state[0], frame, mean, var, epsilon), state)
+        return jnp.any(new[0] > 0), new
 
     # One array: a few large kernels instead of many small ones.
     first = jnp.stack([jnp.full_like(guess, SWEEPS), *frame_about(guess), guess, guess])
-    state = lax.while_loop(lambda state: jnp.any(state[0] > 0), sweep, sweep(first))
-    _, factor, shift, mean, var = state
+    carry = jnp.ones((), bool), first
+    if jax.typeof(values.stored).sharding.mesh.empty:
+        # Before the loop the first sweep's sums are fused into what makes x. Not so on a CPU, where
+        # the loop alone is half as much to compile.
+        carry = lax.platform_dependent(carry, cpu=lambda carry: carry, default=sweep)
+    else:
+        carry = sweep(carry)
+    carry = lax.while_loop(lambda carry: carry[0], sweep, carry)
+    _, (_, factor, shift, mean, var) = carry
     return Frame(factor, shift), mean, var
 
 
