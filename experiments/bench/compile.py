@@ -82,7 +82,7 @@ def table(data: pd.DataFrame) -> pd.DataFrame:
     """The rows as they are read: each part of the work beside the others."""
     columns: dict[str, Any] = {"": list(data["name"].unique())}
     for part in data["clock"].unique():
-        rows = data[data["clock"] == part]
+        rows = data.query("clock == @part")
         columns[f"{part}, s"] = [f"{seconds:.2f}" for seconds in rows["seconds"]]
         ratios = rows[["times", "times_q25", "times_q75"]].to_numpy()
         columns[f"{part}, times as dear"] = [spread(*row) for row in ratios]

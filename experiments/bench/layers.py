@@ -81,7 +81,7 @@ def table(data: pd.DataFrame) -> pd.DataFrame:
         "ms": [f"{1000 * seconds:.3g}" for seconds in first["seconds"]],
     }
     for clock in data["clock"].unique():
-        ratios = data[data["clock"] == clock][["ratio", "ratio_q25", "ratio_q75"]]
+        ratios = data.query("clock == @clock")[["ratio", "ratio_q25", "ratio_q75"]]
         columns[f"times faster, {clock} time"] = [spread(*row) for row in ratios.to_numpy()]
     return pd.DataFrame(columns)
 
