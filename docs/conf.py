@@ -13,7 +13,17 @@ project = "jbn"
 project_copyright = "The jbn authors. Apache-2.0"
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/**", "examples/*.md"]
-exclude_patterns = ["**/.*", "build", "configs", "dist", "docs/_*", "experiments", "jbn", "runs", "tests"]
+exclude_patterns = [
+    "**/.*",
+    "build",
+    "configs",
+    "dist",
+    "docs/_*",
+    "experiments",
+    "jbn",
+    "runs",
+    "tests",
+]
 
 extensions = ["myst_parser", "sphinx_copybutton", "pages", "names"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]

@@ -20,11 +20,19 @@ def link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         name = literal.astext().partition("(")[0]
         # In the reference of a module its own names come without it.
         module = f"{docname.rpartition('/')[2]}." if docname.startswith("docs/reference/") else ""
-        found = next((o for o in (name, module + name, f"jbn.{module}{name}") if o in objects), None)
-        if found is None or not found.startswith("jbn") or any(isinstance(p, inside) for p in parents(literal)):
+        found = next(
+            (o for o in (name, module + name, f"jbn.{module}{name}") if o in objects), None
+        )
+        if (
+            found is None
+            or not found.startswith("jbn")
+            or any(isinstance(p, inside) for p in parents(literal))
+        ):
             continue
         place = objects[found]
-        link = make_refnode(app.builder, docname, place.docname, place.node_id, literal.deepcopy(), found)
+        link = make_refnode(
+            app.builder, docname, place.docname, place.node_id, literal.deepcopy(), found
+        )
         literal.replace_self(link)
 
 

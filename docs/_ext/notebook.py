@@ -3,6 +3,7 @@
 `tests/test_docs.py` runs the same blocks, so that a notebook holds what was run.
 """
 
+import re
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -34,12 +35,15 @@ def notebook(text: str) -> dict[str, Any] | None:
     for code, output in python_blocks(parse(text)):
         assert code.map is not None
         prose(code.map[0])
-        shown = {"output_type": "stream", "name": "stdout", "text": output.content} if output else None
+        shown = (
+            {"output_type": "stream", "name": "stdout", "text": output.content} if output else None
+        )
+        raises = bool(output and re.match(r"\w+Error: ", output.content))
         cells.append(
             {
                 "cell_type": "code",
                 "execution_count": None,
-                "metadata": {},
+                "metadata": {"tags": ["raises-exception"]} if raises else {},
                 "source": code.content.rstrip("\n"),
                 "outputs": [shown] if shown else [],
             }

@@ -13,7 +13,9 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 PLACE = re.compile(r"^<!-- reference: ([\w.]+) -->$", re.MULTILINE)
-_SECTION = re.compile(r"^(Args|Attributes|Returns|Raises):\n((?:[ ]+.*\n?|\n(?=[ ]))+)", re.MULTILINE)
+_SECTION = re.compile(
+    r"^(Args|Attributes|Returns|Raises):\n((?:[ ]+.*\n?|\n(?=[ ]))+)", re.MULTILINE
+)
 _TITLES = {"Args": "Arguments"}
 
 
@@ -48,13 +50,21 @@ def entry(module: str, name: str, value: Any) -> str:
     """The directive that documents one public name, the methods of a class inside it."""
     full = f"{module}.{name}"
     if inspect.isfunction(value):
-        return directive("function", full + signature(value), documentation(value) + uses(module, name))
+        return directive(
+            "function", full + signature(value), documentation(value) + uses(module, name)
+        )
     if not inspect.isclass(value):  # a type alias
         return directive("data", full, f"`{value}`".replace("jbn._types.", ""))
     methods = [
-        directive("method", f"{full}.{key}{signature(inspect.unwrap(getattr(value, key)))}", documentation(method))
+        directive(
+            "method",
+            f"{full}.{key}{signature(inspect.unwrap(getattr(value, key)))}",
+            documentation(method),
+        )
         for key, method in vars(value).items()
-        if (not key.startswith("_") or key == "__call__") and inspect.isroutine(method) and method.__doc__
+        if (not key.startswith("_") or key == "__call__")
+        and inspect.isroutine(method)
+        and method.__doc__
     ]
     body = "\n\n".join([documentation(value) + uses(module, name), *methods])
     kind = "exception" if issubclass(value, Exception) else "class"
@@ -102,7 +112,9 @@ def _section(kind: str, text: str) -> str:
     title = f"**{_TITLES.get(kind, kind)}**\n\n"
     if kind == "Returns":
         return f"{title}{text}\n"
-    items = re.sub(r"^(\*?\w[\w, .]*):", lambda found: f"- {_code(found[1])}:", text, flags=re.MULTILINE)
+    items = re.sub(
+        r"^(\*?\w[\w, .]*):", lambda found: f"- {_code(found[1])}:", text, flags=re.MULTILINE
+    )
     return f"{title}{items}\n"
 
 
