@@ -31,7 +31,7 @@ from jbn._types import Affine, AxisName, Moments, RunningStats
 from jbn._variants import Standard
 
 
-def init(num_features: int, dtype=jnp.float32) -> tuple[Affine, RunningStats]:
+def init(num_features: int, dtype: Any = jnp.float32) -> tuple[Affine, RunningStats]:
     """Scale 1 and bias 0 of type `dtype`; running mean 0 and variance 1, at least float32.
 
     >>> affine, stats = init(3)
