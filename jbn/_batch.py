@@ -106,10 +106,10 @@ class Batch:
         return apply_moments(self.values, moments, *affine, epsilon)
 
     def groups(self, size: int) -> "Batch":
-        """The batch in groups of `size` successive examples along a new first axis, on no other
-        device. Its values and mask are to be mapped over, for example by `jax.vmap`.
-        """
+        """The batch in groups of `size` successive examples along a new first axis.
 
+        On no other device. Its values and mask are to be mapped over, for example by `jax.vmap`.
+        """
         values, mask = self.values, self.mask
         if mask is not None:
             mask = jnp.broadcast_to(mask, (values.wide.shape[0], *mask.shape[1:]))

@@ -91,8 +91,10 @@ def from_linen(
     use_scale: bool = True,
     use_bias: bool = True,
 ) -> Layers:
-    """The batch norms of Linen variables with collections `params` and `batch_stats`, by path
-    (`"Block_0/BatchNorm_0"`). Arguments and errors: as `from_torch`."""
+    """The batch norms of Linen variables, by path (`"Block_0/BatchNorm_0"`).
+
+    With collections `params` and `batch_stats`. Arguments and errors: as `from_torch`.
+    """
     return read(_LINEN, variables, prefix, use_scale, use_bias)
 
 
@@ -121,7 +123,9 @@ def from_nnx(
     state: Any, *, prefix: str = "", use_scale: bool = True, use_bias: bool = True
 ) -> Layers:
     """The batch norms of a model, `nnx.state(model)` or its pure dict, by path (`"layers/1"`).
-    Arguments and errors: as `from_torch`."""
+
+    Arguments and errors: as `from_torch`.
+    """
     return read(_NNX, _pure(state), prefix, use_scale, use_bias)
 
 
@@ -176,7 +180,9 @@ def to_keras(
     use_bias: bool = True,
 ) -> dict[str, np.ndarray]:
     """Arrays by variable path: `v.assign(new[v.path])` for each variable `v` that has one.
-    Arguments and errors: as `to_torch`."""
+
+    Arguments and errors: as `to_torch`.
+    """
     return _write(_KERAS, layers, use_scale, use_bias, rename, into)
 
 

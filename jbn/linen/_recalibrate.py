@@ -67,7 +67,6 @@ def recalibrate(
     >>> print(variables["batch_stats"]["mean"], variables["batch_stats"]["var"])
     [4.] [6.]
     """
-
     epsilons: dict[str, float] = {}
 
     def listen(next_fun, args, kwargs, context):
