@@ -16,18 +16,13 @@ def setup(app: Sphinx) -> dict[str, Any]:
 def link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     objects = app.env.domains.python_domain.objects
     inside = (nodes.reference, nodes.title, addnodes.desc_signature)
+    # In the reference of a module its own names come without it.
+    folder, _, page = docname.rpartition("/")
+    module = f"jbn.{page}".removesuffix(".jbn") if folder == "docs/reference" else ""
     for literal in list(doctree.findall(nodes.literal)):
         name = literal.astext().partition("(")[0]
-        # In the reference of a module its own names come without it.
-        module = f"{docname.rpartition('/')[2]}." if docname.startswith("docs/reference/") else ""
-        found = next(
-            (o for o in (name, module + name, f"jbn.{module}{name}") if o in objects), None
-        )
-        if (
-            found is None
-            or not found.startswith("jbn")
-            or any(isinstance(p, inside) for p in parents(literal))
-        ):
+        found = next((each for each in (name, f"{module}.{name}") if each in objects), None)
+        if found is None or any(isinstance(parent, inside) for parent in parents(literal)):
             continue
         place = objects[found]
         link = make_refnode(

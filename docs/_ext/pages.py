@@ -1,6 +1,7 @@
 """The pages beside their HTML: as Markdown, as notebooks, and listed in llms.txt."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ def block_math(translator: Any, node: nodes.math_block) -> None:
 
 
 def mathml(node: nodes.Element) -> str:
-    source = node.astext().replace(r"\dots", r"\ldots")  # which docutils does not know
+    # What docutils does not know, and what it would set under the accent and not under both.
+    source = node.astext().replace(r"\dots", r"\ldots")
+    source = re.sub(r"(\\(?:hat|bar|tilde) \w)(?=[_^])", r"{\1}", source)
     try:
         return str(tex2mathml(source, as_block=isinstance(node, nodes.math_block)))
     except MathError as error:

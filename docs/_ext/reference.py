@@ -91,6 +91,8 @@ def signature(value: Any) -> str:
     for each in list(inspect.signature(made).parameters.values())[1:]:
         if each.name in ("parent", "name"):  # Linen gives these to every module
             continue
+        if each.kind is each.KEYWORD_ONLY and "*" not in arguments:
+            arguments.append("*")
         default = each.default
         default = getattr(default, "__name__", None) or default
         shown = default if isinstance(default, str) else repr(default)
@@ -126,7 +128,7 @@ def uses(module: str, name: str) -> str:
     """Links to the tests and the claims whose code names this."""
     short = f"{module.rpartition('.')[2]}.{name}"
     lines = []
-    for title, folder in (("Tests", "tests"), ("Claims", "experiments/papers")):
+    for title, folder in (("Tests", "tests/jbn"), ("Claims", "experiments/papers/claims")):
         links = [
             f"[{path.name}](/{path.relative_to(ROOT).as_posix()})"
             for path in sorted((ROOT / folder).rglob("*.py"))
