@@ -67,7 +67,7 @@ def test_explicit_axes_need_nothing_of_the_model(run):
 
 
 def test_averaged_weights_need_statistics_of_their_own(run):
-    printed = run("average_weights", SEEDS=4).printed
+    printed = run("average_weights", SEEDS=4, EPOCHS=10).printed
     lines = re.findall(r"(\w+) +(\w+) +([\d.]+) \+-", printed)
     loss = {(average, statistics): float(number) for average, statistics, number in lines}
     assert loss["SWA", "recalibrated"] < loss["last", "recalibrated"]
