@@ -36,6 +36,7 @@ nitpick_ignore_regex = [("py:.*", ".*")]
 html_theme = "furo"
 html_title = "jbn"
 html_static_path = ["_static"]
+html_extra_path = ["../experiments/walkthrough/moderator.html"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False

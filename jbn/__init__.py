@@ -12,9 +12,10 @@ from jbn._batch import Variant as Variant
 from jbn._batch_norm import batch_norm as batch_norm
 from jbn._batch_norm import init as init
 
-# A trained layer merged into the Dense or Conv before it.
+# A trained layer merged into the Dense or Conv before or after it.
 from jbn._fold import as_affine as as_affine
 from jbn._fold import fold as fold
+from jbn._fold import fold_forward as fold_forward
 
 # The parts of the algorithm: describe a batch, pool descriptions, normalise.
 from jbn._moments import batch_moments as batch_moments

@@ -79,6 +79,11 @@ def test_averaged_weights_need_statistics_of_their_own(run):
     assert loss["last", "copied"] == loss["last", "averaged"]
 
 
+def test_training_with_rounded_kernels_is_better_than_rounding_afterwards(run):
+    afterwards, in_training = accuracies(run("quantisation_aware").printed)
+    assert in_training > max(0.8, afterwards + 0.1)
+
+
 def test_one_device_is_enough():
     settings = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     script = [sys.executable, "-W", "error", str(EXAMPLES / "data_parallel.py")]

@@ -180,6 +180,18 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         scale = Scale(mib * compiled.MIB, layers)
         finish(lambda: compiled.measure(selection, scale), out)
 
+    def verdicts(studies: Count = 400, seed: int = 0, out: Path | None = None) -> None:
+        """Simulate studies of known effects, and count how often a verdict is wrong.
+
+        Args:
+            studies: Of each case.
+            seed: Of all draws.
+            out: Folder for verdicts.csv and verdicts.md; without it nothing is written.
+        """
+        from experiments.bench import verdicts
+
+        finish(lambda: verdicts.measure(studies, seed), out)
+
     tyro.extras.subcommand_cli_from_dict(
         {
             "op": op,
@@ -188,6 +200,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
             "memory": memory,
             "train": train,
             "compiled": compiled,
+            "verdicts": verdicts,
         },
         prog=prog,
         description="Measure jbn beside Flax, Haiku, Equinox, Keras and PyTorch.",

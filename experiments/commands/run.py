@@ -62,7 +62,8 @@ def main(arguments: list[str]) -> None:
 
 
 def _main(arguments: list[str], stop: Stop) -> None:
-    from experiments.study.config import Study, as_json, load_studies, override
+    from experiments.study.config import Study, as_json
+    from experiments.study.load import load_studies, override
     from experiments.system import machines
 
     @dataclass(kw_only=True)
@@ -117,8 +118,8 @@ def _join(chosen: _Run) -> Console:
 def _plan(folders: "Mapping[Path, Study]", chosen: _Run, console: Console) -> None:
     from experiments.runner.folder import FolderError, check
     from experiments.runner.plan import print_plan
-    from experiments.study.config import ConfigError
     from experiments.study.data import DataError
+    from experiments.study.values import ConfigError
     from experiments.system import machines
 
     with ending(BAD_INPUT, ConfigError, DataError, FolderError, OSError):
@@ -167,8 +168,8 @@ def _carry_out(work: _Work, chosen: _Run, *, command: str, console: Console, sto
 def _failures() -> Iterator[None]:
     from experiments.runner.checkpoint import CheckpointError
     from experiments.runner.folder import FolderError
-    from experiments.study.config import ConfigError
     from experiments.study.data import DataError
+    from experiments.study.values import ConfigError
     from experiments.system import machines
     from experiments.system.files import SaveError
     from experiments.system.lock import LockedError

@@ -6,8 +6,10 @@ from typing import Any
 
 from experiments.runner import checkpoint, results
 from experiments.study.config import DEFAULTS, Study, as_json
+from experiments.study.values import show
 from experiments.system.files import sweep_parts
 
+_AS_JSON = {name: show(value) if name == "task" else value for name, value in DEFAULTS.items()}
 _INSTEAD = "Choose another folder with --out, or remove this one."
 
 
@@ -29,7 +31,8 @@ def check(study: Study, directory: Path) -> None:
             )
         return
     mine = json.loads(json.dumps(as_json(study)))
-    theirs = DEFAULTS | theirs  # a field may be younger than the folder
+    theirs = _AS_JSON | theirs  # a field may be younger than the folder
+    theirs.pop("identity", None)
     fields = sorted(mine.keys() | theirs.keys())
     if differing := [name for name in fields if mine.get(name) != theirs.get(name)]:
         there, here = (
@@ -39,12 +42,30 @@ def check(study: Study, directory: Path) -> None:
         raise FolderError(f"{directory}: is another study's: {there}; not {here}. {_INSTEAD}")
 
 
-def claim(study: Study, directory: Path) -> None:
-    """Makes `directory` the folder of `study`, and tidies up after writers that were killed."""
+def claim(study: Study, identity: dict[str, Any], directory: Path) -> None:
+    """Makes `directory` the folder of `study`, and tidies up after writers that were killed.
+
+    Raises:
+        FolderError: when what lies there has other data, or was trained by other programs.
+    """
+    there = (read_config(directory) or {}).get("identity", {})
+    if there.get("data", identity["data"]) != identity["data"]:
+        raise FolderError(
+            f"{directory}: was begun with other data, and cannot go on with this: its checksum is "
+            f"{identity['data'][:12]}.., was {there['data'][:12]}... {_INSTEAD}"
+        )
+    # Another JAX lowers the same network to another text.
+    if there.get("lowered") == identity["lowered"]:
+        for label, program in identity["programs"].items():
+            if there["programs"].get(label) != program:
+                raise FolderError(
+                    f"{directory}: norms[{label!r}] was begun as another program: a function or a "
+                    f"class that the config names is not as it was. {_INSTEAD}"
+                )
     sweep_parts(directory)
     sweep_parts(directory / checkpoint.FOLDER)
     if not (directory / results.CONFIG).exists():
-        results.save_config(study, directory)
+        results.save_config(study, identity, directory)
 
 
 def is_finished(directory: Path) -> bool:

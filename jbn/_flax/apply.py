@@ -30,7 +30,7 @@ def apply_layer(
     axis_name: AxisName | None,
     **options,
 ) -> tuple[Array, RunningStats]:
-    """`batch_norm` or `normalize` over any feature axes, with the result in `dtype`.
+    """Calls `batch_norm` or `normalize` over any feature axes, with the result in `dtype`.
 
     `scale`, `bias` and `stats` hold one number per feature, in any shape, and None is 1 or 0;
     `options` go to `batch_norm`. As in Flax, one example is a batch too: it comes out as the bias,

@@ -20,7 +20,7 @@ from jbn._variants import Standard
 
 
 def _moved_once(stat: nnx.BatchStat) -> nnx.BatchStat:
-    """`stat`, whose reference, if it is one, `jax.checkpoint` leaves alone when it runs again."""
+    """Makes the reference of `stat`, if it is one, of the kind that `jax.checkpoint` moves once."""
     value = stat.get_raw_value()
     if isinstance(value, jax.Ref) and not stat.hijax:  # hijax variables refuse another
         stat.set_raw_value(jax.new_ref(value[...], kind="no_grad_no_remat"))
@@ -177,7 +177,7 @@ class BatchNorm(nnx.BatchNorm):
         return y
 
     def _promote(self, x, mean, var, scale, bias):
-        """The arrays as `promote_dtype` wants them, and the type of the result."""
+        """Promotes the arrays as `promote_dtype` says; returns the type of the result too."""
         with jax.numpy_dtype_promotion("standard"):
             arrays = (x, mean, var, scale, bias)
             if self.promote_dtype is dtypes.promote_dtype:
@@ -188,7 +188,7 @@ class BatchNorm(nnx.BatchNorm):
             return x, mean, var, scale, bias, dtype
 
     def set_view(self, use_running_average: bool | None = None) -> None:
-        """Called by `nnx.view`.
+        """Switches a view of the layer, for `nnx.view`.
 
         Args:
           use_running_average: True at inference: normalise with the running statistics.

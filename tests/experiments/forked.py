@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments.study.config import Study
+from experiments.study import MLP, Study
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -39,8 +39,7 @@ STUDY = Study(
     claim="none",
     data="digits",
     norms={"one": None, "two": None},
-    widths=(4,),
-    activation="relu",
+    network=MLP((4,), "relu"),
     optimizer="momentum",
     learning_rates=(0.1, 1.0, 1e25),
     seeds=(0,),

@@ -15,6 +15,7 @@ from experiments.__main__ import main
 from experiments.runner import results
 from experiments.runner.events import FOLDER, Events, run_folder
 from experiments.runner.rows import ROWS, Evaluation
+from experiments.study.trace import trace
 
 Event = vars(event_pb2)["Event"]
 
@@ -87,7 +88,7 @@ def test_a_folder_for_each_run():
 
 
 def test_what_was_not_measured_is_no_point(small, tmp_path):
-    dataset = results.blank(small())
+    dataset = results.blank(trace(small()))
     dataset.test_loss[...] = 0.5
     Events(tmp_path).append(dataset, Evaluation("no norm", 0))
     assert points(tmp_path / FOLDER / run_folder("no norm", 0.1, 0)) == {("test_loss", 0): 0.5}
