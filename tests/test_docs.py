@@ -8,12 +8,15 @@ does, what it raises. Line breaks and `...` are free there.
 import ast
 import contextlib
 import doctest
+import importlib
+import inspect
 import io
 import re
 from pathlib import Path
 
 import jax
 import pytest
+from docstrings import PLACE, contents, expand
 from markdown_it.token import Token
 from notebook import notebook, python_blocks
 from notebook import parse as parse_text
@@ -118,6 +121,27 @@ def test_errors_are_on_their_page():
     assert len(messages) > 30
     missing = {message for message in messages if " ".join(message.split()) not in page}
     assert not missing, "add a block that raises it to docs/errors.md"
+
+
+@pytest.mark.parametrize(
+    "module", ["jbn", "jbn.linen", "jbn.nnx", "jbn.convert", "jbn.diagnostics"]
+)
+def test_the_reference_has_every_public_name(module):
+    page = ROOT / "docs" / "reference" / f"{module.rpartition('.')[2]}.md"
+    text = page.read_text(encoding="utf-8")
+    assert PLACE.findall(text) == [module]
+    imported = importlib.import_module(module)
+    public = {
+        name
+        for name, value in vars(imported).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert {name for names in contents(imported).values() for name in names} == public
+    made = expand(text)
+    assert set(re.findall(rf"^:+{{py:\w+}} {module}\.(\w+)(?:\(|$)", made, re.M)) == public
+    # Sections and examples of docstrings are Markdown there.
+    assert not re.search(r"^\s*(Args|Attributes|Returns|Raises):$", made, re.M)
+    assert made.count("```pycon") == len(re.findall(r"^>>>.*(?:\n.+)*", made, re.M))
 
 
 def test_a_notebook_holds_the_page():

@@ -15,7 +15,7 @@ def parse(text: str) -> list[Token]:
 
 
 def python_blocks(tokens: list[Token]) -> list[tuple[Token, Token | None]]:
-    """Every Python block with the block of output that the page shows under it, if it does."""
+    """Returns every Python block with the block of output that the page shows under it, if it does."""
     following = [*tokens[1:], None]
     return [
         (token, after if after is not None and after.info == "text" else None)
@@ -25,7 +25,7 @@ def python_blocks(tokens: list[Token]) -> list[tuple[Token, Token | None]]:
 
 
 def notebook(text: str) -> dict[str, Any] | None:
-    """The page in Jupyter's format, its outputs in place; None for a page without Python blocks."""
+    """Returns the page in Jupyter's format, with its outputs; None if it has no Python block."""
     lines, cells, at = text.splitlines(keepends=True), [], 0
 
     def prose(until: int) -> None:

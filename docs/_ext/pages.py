@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docstrings import PLACE, expand
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from notebook import notebook
-from reference import PLACE, expand
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -38,7 +38,7 @@ def on_source_read(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def outdated(app: Sphinx, env: Any, *_: Any) -> list[str]:
-    """The reference is read anew in every build: what it depends on is code."""
+    """Returns the pages of the reference: they depend on code, so every build reads them anew."""
     return [name for name in env.found_docs if PLACE.search(source_of(app, name))]
 
 
@@ -60,7 +60,7 @@ def write_beside(app: Sphinx, exception: Exception | None) -> None:
 
 
 def llms(app: Sphinx) -> str:
-    """The list of pages for a language model (llmstxt.org)."""
+    """Lists the pages for a language model (llmstxt.org)."""
     lines = ["# jbn", "", f"> {_SUMMARY}", ""]
     for tree in app.env.get_doctree(app.config.root_doc).findall(addnodes.toctree):
         lines += [f"## {tree['caption']}", ""]

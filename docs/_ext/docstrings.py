@@ -5,7 +5,6 @@ import importlib
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -27,27 +26,31 @@ def expand(page: str) -> str:
 def reference(name: str) -> str:
     module = importlib.import_module(name)
     parts = [markdown(inspect.getdoc(module) or "")]
-    for title, names in contents(module):
+    for title, names in contents(module).items():
         parts += [f"## {title}"] if title else []
         parts += [entry(name, each, getattr(module, each)) for each in names]
     return "\n\n".join(parts)
 
 
-def contents(module: ModuleType) -> Iterator[tuple[str, list[str]]]:
-    """The public names of a module, grouped as its source groups them: by comments."""
-    title, names = "", []
-    for line in inspect.getsource(module).splitlines():
-        if line.startswith("# "):
-            if names:
-                yield title, names
-            title, names = line[2:].rstrip("."), []
-        elif found := re.match(r"from jbn\S* import (.+)", line):
-            names += [each.split(" as ")[-1].strip() for each in found[1].split(",")]
-    yield title, names
+def contents(module: ModuleType) -> dict[str, list[str]]:
+    """Returns the public names of a module, grouped as its source groups them: by comments."""
+    source = inspect.getsource(module)
+    titles = {
+        at: line[2:].rstrip(".")
+        for at, line in enumerate(source.splitlines())
+        if line.startswith("# ")
+    }
+    groups: dict[str, list[str]] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("jbn"):
+            above = max((at for at in titles if at < node.lineno), default=None)
+            title = "" if above is None else titles[above]
+            groups.setdefault(title, []).extend(each.asname or each.name for each in node.names)
+    return groups
 
 
 def entry(module: str, name: str, value: Any) -> str:
-    """The directive that documents one public name, the methods of a class inside it."""
+    """Writes the directive that documents one public name, the methods of a class inside it."""
     full = f"{module}.{name}"
     if inspect.isfunction(value):
         return directive(
@@ -77,7 +80,7 @@ def directive(kind: str, argument: str, body: str) -> str:
 
 
 def signature(value: Any) -> str:
-    """The arguments as the source writes them; of a class without annotations."""
+    """Returns the arguments as the source writes them; those of a class without annotations."""
     if not inspect.isclass(value):
         node = ast.parse(textwrap.dedent(inspect.getsource(value))).body[0]
         assert isinstance(node, ast.FunctionDef)
@@ -105,7 +108,7 @@ def documentation(value: Any) -> str:
 
 
 def markdown(doc: str) -> str:
-    """A docstring as Markdown: its sections as lists, its examples as blocks."""
+    """Turns a docstring into Markdown: its sections into lists, its examples into blocks."""
     doc = _SECTION.sub(lambda found: _section(found[1], textwrap.dedent(found[2])), doc)
     return re.sub(r"^>>>.*(?:\n.+)*", r"```pycon\n\g<0>\n```", doc, flags=re.MULTILINE)
 
@@ -115,7 +118,7 @@ def _section(kind: str, text: str) -> str:
     if kind == "Returns":
         return f"{title}{text}\n"
     items = re.sub(
-        r"^(\*?\w[\w, .]*):", lambda found: f"- {_code(found[1])}:", text, flags=re.MULTILINE
+        r"^([\w*][\w*, .]*):", lambda found: f"- {_code(found[1])}:", text, flags=re.MULTILINE
     )
     return f"{title}{items}\n"
 
@@ -125,7 +128,7 @@ def _code(names: str) -> str:
 
 
 def uses(module: str, name: str) -> str:
-    """Links to the tests and the claims whose code names this."""
+    """Lists links to the tests and the claims whose code names this."""
     short = f"{module.rpartition('.')[2]}.{name}"
     lines = []
     for title, folder in (("Tests", "tests/jbn"), ("Claims", "experiments/papers/claims")):
@@ -140,7 +143,7 @@ def uses(module: str, name: str) -> str:
 
 @cache
 def named_in(path: Path) -> frozenset[str]:
-    """What a file imports from jbn or takes from it with a dot, such as `jbn.linen.fold`."""
+    """Returns what a file imports or takes with a dot from jbn, such as `jbn.linen.fold`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
