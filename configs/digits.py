@@ -11,22 +11,23 @@ Beware   The baseline's initialisation is held fixed: standard deviation 0.1, to
          the gain is +0.22 points (-0.73 to +1.18), and 95 % comes 4.1 times sooner (3.3 to 5.0).
 """
 
-from experiments.study import MLP, Study
+from experiments.study import MLP, Digits, Study
 from jbn import Standard
 
 study = Study(
     name="Sigmoid MLP on digits",
     claim="With batch norm the three-layer sigmoid network trains faster and ends more accurate.",
-    data="digits",
+    # 360 shared test images would leave an interval of a point and a half at any number of seeds.
+    data=Digits(split_by_seed=True),
     norms={"no norm": None, "batch norm": Standard()},
     network=MLP((100, 100, 100), "sigmoid"),
-    # The paper says "small random Gaussian values" and neither this number nor the learning rate.
-    init_std=0.1,
+    # The paper says "small random Gaussian values" and neither this number nor the learning rate;
+    # 0.1 is small, and 0.4 keeps the size of a sigmoid's inputs from layer to layer.
+    init_std=(0.1, 0.4),
     optimizer="sgd",
-    # Half-decades from where nothing moves to where nothing holds.
-    learning_rates=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+    learning_rates=(0.1, 0.3, 1.0, 3.0, 10.0),
     seeds=(0, 1, 2, 3, 4),
     batch_size=60,
-    steps=2000,
-    evaluate_every=20,
+    steps=1500,
+    evaluate_every=15,
 )

@@ -35,14 +35,14 @@ def losses(key):
     """Test losses of the last weights and of two averages, each with three sets of statistics."""
     rows = [jax.random.permutation(k, TRAIN) for k in jax.random.split(key, EPOCHS)]
     rows, shapes = jnp.stack(rows).reshape(-1, BATCH), [(64, 64), (64, 64), (64, 10)]
-    swa = 1 / jnp.maximum(1, jnp.arange(len(rows)) - len(rows) // 2)  # mean of the second half
-    weights = jnp.full_like(swa, 1 - DECAY), swa
+    share = 1 / jnp.maximum(1, jnp.arange(len(rows)) - len(rows) // 2)  # mean of the second half
+    weights = jnp.full_like(share, 1 - DECAY), share
     kernels = list(map(jax.nn.initializers.he_normal(), jax.random.split(key, 3), shapes))
     affine, stats = jbn.init(64)
     start = {"kernels": kernels, "norms": [affine] * 2}, [stats] * 2
-    (last, averages), _ = jax.lax.scan(step, (start, [start] * 2), (rows, weights))
+    (last, (ema, swa)), _ = jax.lax.scan(step, (start, [start] * 2), (rows, weights))
     found = {}
-    for name, (params, stats) in zip(("last", "EMA", "SWA"), (last, *averages)):
+    for name, (params, stats) in {"last": last, "EMA": ema, "SWA": swa}.items():
         _, recalibrated = forward(params, stats, slice(TRAIN), momentum=0.0)
         for how, chosen in ("copied", last[1]), ("averaged", stats), ("recalibrated", recalibrated):
             found[name, how] = forward(params, chosen, slice(TRAIN, None))[0]

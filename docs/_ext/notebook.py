@@ -15,7 +15,7 @@ def parse(text: str) -> list[Token]:
 
 
 def python_blocks(tokens: list[Token]) -> list[tuple[Token, Token | None]]:
-    """Returns every Python block with the block of output that the page shows under it, if it does."""
+    """Returns every Python block, each with the block of output that the page shows under it."""
     following = [*tokens[1:], None]
     return [
         (token, after if after is not None and after.info == "text" else None)

@@ -13,7 +13,8 @@ Summary = dict[str, Any]
 
 def findings(summary: Summary) -> dict[str, str]:
     """The two halves of the paragraph that opens a report: `shows` and `does_not_show`."""
-    compared = [_compared(summary, comparison) for comparison in summary["comparisons"]]
+    compared = [_arm(summary, arm) for arm in summary["arms"]]
+    compared += [_compared(summary, comparison) for comparison in summary["comparisons"]]
     return {
         "shows": "\n".join(compared or [_alone(summary)]),
         "does_not_show": " ".join(filter(None, [_limits(summary), _edges(summary)])),
@@ -33,6 +34,12 @@ def points(difference: float) -> str:
 def times(ratio: float) -> str:
     """A ratio to two decimals, to one from ten on."""
     return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}"
+
+
+def _arm(summary: Summary, arm: Summary) -> str:
+    settings = "; ".join(f"“{label}” at {setting}" for label, setting in arm["settings"].items())
+    where = f"Each at the best of its settings, {arm['tried']} at most ({settings})"
+    return _outcome(arm, arm, summary, where)
 
 
 def _compared(summary: Summary, comparison: Summary) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from experiments.report.arms import arms, has_arms, opponents, setting_name
 from experiments.report.inference import (
     DISAGREEING,
     Estimate,
@@ -61,6 +62,8 @@ DEFINITIONS = {
     "final_accuracy": "Test accuracy at the last step. Each seed is read at the rate that the "
     "other seeds choose, so that no run is picked for its own luck. A run whose loss stopped being "
     "finite counts as chance.",
+    "setting": "A learning rate, and a value of each field that the study has several values of. "
+    "An arm, all networks of one norm, is compared at its best setting, chosen as a rate is.",
     "same_rate": "Every network at the baseline's best learning rate.",
     "steps_to": "The first evaluation at which test accuracy reaches the target, the geometric "
     "mean over seeds. A run that never does, or whose loss stops being finite, is `never` (null); "
@@ -90,7 +93,7 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
         {'name': 'digits', ..., 'norms': {'none': {'best_learning_rate': 0.3, ...}}}
     """
     dataset = dataset.sortby("learning_rate")
-    baseline, *others = dataset.norm.values.tolist()
+    score = score_name(dataset)
     config = json.loads(dataset.attrs.get("config", "{}"))
     environment = json.loads(dataset.attrs.get("environment", "{}"))
     return _plain(
@@ -102,14 +105,15 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "evaluate_every": dataset.step.values[1] if dataset.step.size > 1 else None,
             "test_examples": _test_examples(dataset),
             "margin": _margin(dataset),
-            "score": score_name(dataset),
+            "score": score,
             "validation": any(str(name).startswith("validation") for name in dataset),
             "targets": TARGETS,
             "norms": {norm: _network(dataset, norm) for norm in dataset.norm.values.tolist()},
-            "comparisons": [_comparison(dataset, baseline, norm) for norm in others],
+            "arms": _arms(dataset),
+            "comparisons": [_comparison(dataset, *pair) for pair in opponents(dataset)],
             "definitions": {
-                name: text.replace("accuracy", score_name(dataset))
-                for name, text in DEFINITIONS.items()
+                word.replace("accuracy", score): text.replace("accuracy", score)
+                for word, text in DEFINITIONS.items()
             },
             "versions": environment.get("versions"),
             "device": environment.get("device"),
@@ -235,6 +239,29 @@ def _comparison(dataset: xr.Dataset, baseline: str, norm: str) -> dict[str, Any]
             for rate in dataset.learning_rate.values
         ],
     }
+
+
+def _arms(dataset: xr.Dataset) -> list[dict[str, Any]]:
+    """Compares norms each at the best of its settings, where a field has several values."""
+    if not has_arms(dataset):
+        return []
+    whole = arms(dataset)
+    rates, best = rates_chosen_by_others(whole), best_learning_rates(whole)
+    baseline, *others = whole.norm.values.tolist()
+    one = at_rates(whole.sel(norm=baseline), rates.sel(norm=baseline))
+    return [
+        {
+            "norm": norm,
+            "baseline": baseline,
+            "settings": {
+                label: setting_name(dataset, label, float(best.sel(norm=label)))
+                for label in (baseline, norm)
+            },
+            "tried": whole.learning_rate.size,
+            **_pair(one, at_rates(whole.sel(norm=norm), rates.sel(norm=norm))),
+        }
+        for norm in others
+    ]
 
 
 def _pair(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:

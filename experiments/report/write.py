@@ -23,7 +23,7 @@ from experiments.report.pages import render
 from experiments.report.panels import Figure
 from experiments.report.runs import SCORES, choices, judged
 from experiments.report.summary import GRADIENT_FIGURES, summarize
-from experiments.report.tiles import Tile, tiles
+from experiments.report.tiles import Tile, arm_tiles, tiles
 from experiments.system.files import write_whole
 
 Summary = dict[str, Any]
@@ -55,9 +55,9 @@ def write_report(directory: Path) -> Path:
 
 def print_table(summary: Summary, console: Console) -> None:
     """Prints the verdicts, the networks, their comparison and what it means, for a terminal."""
-    for comparison in summary["comparisons"]:
-        console.print(Text(f"“{comparison['norm']}” beside “{comparison['baseline']}”"))
-        for tile in tiles(summary, comparison):
+    for title, answers in _verdicts(summary):
+        console.print(Text(title))
+        for tile in answers:
             interval = f" ({tile.interval})" if tile.interval else ""
             console.print(Text(f"  {tile.question} {tile.answer}: {tile.number}{interval}"))
     for header, rows in _tables(summary):
@@ -148,8 +148,13 @@ def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
 
 
 def _verdicts(summary: Summary) -> list[tuple[str, list[Tile]]]:
-    return [
-        (f"“{c['norm']}” beside “{c['baseline']}”", tiles(summary, c))
+    """Titles and tiles: of arms at their best settings, and of networks at one value of a field."""
+    arms = [
+        (f"“{arm['norm']}” beside “{arm['baseline']}”, each at its best setting", arm_tiles(arm))
+        for arm in summary["arms"]
+    ]
+    return arms + [
+        (f"“{c['norm']}” beside “{c['baseline']}”, each at its best rate", tiles(summary, c))
         for c in summary["comparisons"]
     ]
 

@@ -171,7 +171,7 @@ def blank(traced: Traced) -> xr.Dataset:
         "data": config["data"],
         "activation": activation if isinstance(activation, str) else "",
         "score": f"test_{study.task.variable}",
-        "test_examples": traced.examples.test_x.shape[0],
+        **_shared_test_examples(traced),
         "chance": 1 / traced.examples.outputs if study.task.variable == "accuracy" else 0.0,
         "config": json.dumps(config),
         "environment": json.dumps(environment()),
@@ -243,6 +243,12 @@ def save_config(study: Study, identity: Mapping[str, Any], directory: Path) -> N
 def load(directory: Path) -> xr.Dataset:
     """The dataset of a study, all of it in memory."""
     return xr.load_dataset(directory / METRICS, engine="scipy")
+
+
+def _shared_test_examples(traced: Traced) -> dict[str, int]:
+    if traced.examples.by_seed:
+        return {}
+    return {"test_examples": traced.examples.test_x.shape[0]}
 
 
 def _swept(study: Study) -> dict[str, tuple[str, list[Any]]]:

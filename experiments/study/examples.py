@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.study.data import DataError
@@ -24,7 +25,7 @@ class Pair(NamedTuple):
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=[f"{split}_{part}" for split in SPLITS for part in "xy"] + ["largest"],
-    meta_fields=["shape", "outputs"],
+    meta_fields=["shape", "outputs", "by_seed"],
 )
 @dataclass(frozen=True)
 class Examples:
@@ -48,10 +49,23 @@ class Examples:
     """Of one example, as a network gets it."""
     outputs: int
     """Classes, or targets of an example."""
+    by_seed: bool = False
+    """Whether each seed divides all examples anew, into splits of the same sizes."""
 
     def split(self, name: str) -> tuple[Any, Any]:
         """Returns inputs and targets of "train", "validation" or "test"."""
         return getattr(self, f"{name}_x"), getattr(self, f"{name}_y")
+
+    def of_seed(self, key: jax.Array) -> "Examples":
+        """Returns the examples as the runs of one seed have them, divided by `key` if `by_seed`."""
+        if not self.by_seed:
+            return self
+        whole = {p: jnp.concatenate([getattr(self, f"{s}_{p}") for s in SPLITS]) for p in "xy"}
+        order = jax.random.permutation(key, whole["y"].shape[0])
+        ends = np.cumsum([self.split(name)[1].shape[0] for name in SPLITS])[:-1]
+        parts = zip(SPLITS, jnp.split(order, ends))
+        arrays = {f"{s}_{p}": whole[p][rows] for s, rows in parts for p in "xy"}
+        return dataclasses.replace(self, **arrays)
 
     @property
     def has_validation(self) -> bool:
@@ -131,7 +145,7 @@ def split_up(pair: Pair, *, validation: float, test: float, seed: int) -> dict[s
         if size:
             found[name] = Pair(x[rows], y[rows])
         start += size
-    return found
+    return {name: found[name] for name in SPLITS if name in found}
 
 
 def _check_inputs(name: str, x: Any) -> np.ndarray:

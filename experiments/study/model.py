@@ -43,6 +43,8 @@ class Model:
     """Paths of all parameters with two axes or more, outside of norms, from the input up."""
     places: tuple[str, ...] = ()
     """Paths of what `norm(name)` made, in the order of their calls."""
+    has_train: bool = False
+    """Whether the network is told by `train=` if it trains, as one with dropout is."""
 
     @property
     def layers(self) -> list[str]:
@@ -118,11 +120,6 @@ class Model:
         )
         return outputs, state.collections | dict(updated)
 
-    @property
-    def has_train(self) -> bool:
-        """Whether the network is told by `train=` if it trains."""
-        return takes(type(self._module(Norm(None), {})).__call__, "train")
-
     def _call(
         self, norm: Norm, values: Any, method: str, *arguments: Any, train: bool, **options: Any
     ) -> Any:
@@ -163,11 +160,14 @@ def find_model(study: Study, norm: Any, shape: tuple[int, ...], outputs: int) ->
             inferring, values, "apply", variables, x, train=False, mutable=["intermediates"]
         )
         check_outputs(study.task, outputs, study.batch_size, model.outputs)
-        found.extend((flatten_dict(state.params), flatten_dict(seen.get("intermediates", {}))))
+        has_train = takes(type(model._module(inferring, values)).__call__, "train")
+        found.extend(
+            (flatten_dict(state.params), flatten_dict(seen.get("intermediates", {})), has_train)
+        )
 
     values = dict.fromkeys(swept(study, norm)[0], jnp.float32(1))
     jax.eval_shape(look, jax.random.key(0), values)
-    params, given = found
+    params, given, has_train = found
     places = tuple("/".join(path[:-1]) for path in given if path[-1] == OUT)
     if not places:
         raise ConfigError("network: has no place for a norm: norm(name)(x) is called nowhere.")
@@ -178,7 +178,7 @@ def find_model(study: Study, norm: Any, shape: tuple[int, ...], outputs: int) ->
     )
     if not kernels:
         raise ConfigError("network: has no layer: no parameter with two axes or more.")
-    return dataclasses.replace(model, kernels=kernels, places=places)
+    return dataclasses.replace(model, kernels=kernels, places=places, has_train=has_train)
 
 
 def _state(variables: Any) -> State:

@@ -76,7 +76,7 @@ class Regression:
     always answering their mean, and below 0 is worse.
     """
 
-    variable, score_name = "r2", "R²"
+    variable, score_name = "r2", "explained variance"
     loss_name, loss_unit = "squared error", "unit of the target, squared"
     counts_classes = False
 

@@ -39,7 +39,7 @@ PERCENTILE_EXAMPLES = 500
 EXAMPLES_AT_ONCE = 1000
 
 # What a seed's random numbers are for.
-_WEIGHTS, _BATCHES, _NOISE, _DROPOUT = range(4)
+_WEIGHTS, _BATCHES, _NOISE, _DROPOUT, _SPLIT = range(5)
 
 Measures = dict[str, jax.Array]
 
@@ -90,11 +90,18 @@ def make_run(study: Study, model: Model, axis_name: str | None = None) -> Run:
     With an `axis_name` of `shard_map` each device along it takes its share of every batch, and all
     come to the same state. What `evaluate` does is done on every device, in whole.
     """
+
+    def of_seed(function: Callable[..., Any]) -> Callable[[Examples, RunState], Any]:
+        def on_its_examples(data: Examples, state: RunState) -> Any:
+            return function(data.of_seed(key_of(state.seed, _SPLIT)), state)
+
+        return on_its_examples
+
     return Run(
         init=partial(_init, study, model),
-        step=partial(_step, study, model, axis_name),
-        advance=partial(_advance, study, model, axis_name),
-        evaluate=partial(_evaluate, study, model),
+        step=of_seed(partial(_step, study, model, axis_name)),
+        advance=of_seed(partial(_advance, study, model, axis_name)),
+        evaluate=of_seed(partial(_evaluate, study, model)),
     )
 
 

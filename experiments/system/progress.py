@@ -38,13 +38,18 @@ def progress(console: Console, total: int, done: int = 0) -> Iterator[Show]:
 
 
 def _lines(console: Console, total: int, before: int) -> Show:
-    begun = last = time.monotonic()
+    console.print("compiling ..")
+    begun, last = None, 0.0  # compiling is no measure of what is left
 
     def show(network: str, done: int) -> None:
-        nonlocal last
+        nonlocal begun, last
         now = time.monotonic()
-        if done == total or (done > before and now - last >= SECONDS_BETWEEN_LINES):
-            left = (now - begun) / max(done - before, 1) * (total - done)
+        if done <= before:
+            return
+        if begun is None:
+            begun, last = (now, done), now
+        elif done == total or now - last >= SECONDS_BETWEEN_LINES:
+            left = (now - begun[0]) / max(done - begun[1], 1) * (total - done)
             console.print(f"{network}: {done}/{total} steps, {left:.0f} s left", markup=False)
             last = now
 

@@ -1,11 +1,13 @@
 """Data of one's own: what is read, how it is split, and what is refused in one line."""
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.study import Arrays, Csv, Digits, Npz
 from experiments.study.data import DataError
+from experiments.study.examples import SPLITS
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(5, 3, (50, 2, 3)), np.arange(50) % 3
@@ -75,6 +77,22 @@ def table(tmp_path):
     frame = pd.DataFrame(FLAT, columns=list("abcdef")).assign(label=np.array(["x", "y", "z"])[Y])
     frame.to_csv(path, index=False)
     return path, frame
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.25])
+def test_each_seed_may_divide_the_digits_anew(validation):
+    shared = Digits(validation).load()
+    own = Digits(validation, split_by_seed=True).load()
+    one, other = (own.of_seed(jax.random.key(seed)) for seed in (0, 1))
+    assert not np.array_equal(one.test_x, other.test_x)
+    for name in SPLITS:
+        assert one.split(name)[0].shape == shared.split(name)[0].shape
+    # Inputs stay with their targets, and each example is in one split.
+    rows = [np.concatenate([d.split(n)[0] for n in SPLITS]) for d in (own, one)]
+    labels = [np.concatenate([d.split(n)[1] for n in SPLITS]) for d in (own, one)]
+    found = [sorted(zip(map(bytes, x), y.tolist())) for x, y in zip(rows, labels)]
+    assert found[0] == found[1]
+    assert shared.of_seed(jax.random.key(0)) is shared
 
 
 def test_a_table(table):
