@@ -49,7 +49,7 @@ def _show(directory: Path, console: Console) -> None:
 
 
 def _find(directory: Path) -> _Found:
-    from experiments.runner import checkpoint, folder, results
+    from experiments.runner import checkpoint, folder
     from experiments.study.config import swept
     from experiments.system import lock
 
@@ -58,12 +58,11 @@ def _find(directory: Path) -> _Found:
         total = len(config["norms"]) * config["steps"]
         networks = sum(len(swept(config, norm)) for norm in config["norms"].values())
         runs = networks * len(config["learning_rates"]) * len(config["seeds"])
-        if folder.is_finished(directory):
-            dataset = results.load(directory)
+        if (dataset := folder.finished(directory)) is not None:
             return _Found("finished", f"{int((dataset.diverged_at >= 0).sum())} of {runs}")
         saved = checkpoint.peek(directory)
-    except (folder.FolderError, KeyError, TypeError, ValueError, OSError) as error:
-        return _Found(f"cannot be read: {error}", "")
+    except Exception as error:  # whatever lies there, the others are listed
+        return _Found(f"cannot be read: {error or type(error).__name__}", "")
     state = f"at step {saved.done if saved else 0} of {total}"
     held = lock.holder(directory)
     state = f"running, {state} ({held})" if held else f"unfinished {state}"

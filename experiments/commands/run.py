@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -42,6 +42,9 @@ class _Run:
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Say what would be done, how long it takes and how much memory, and write nothing. Compiles
     each network and trains it a little, to know."""
+    no_lock: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Hold no lock on the folder, for file systems that have none: see yourself that no other
+    process is at work there."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Say nothing but errors."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -92,15 +95,25 @@ def _main(arguments: list[str], stop: Stop) -> None:
             configs = {name: as_json(study) for name, study in studies.items()}
             machines.check_same("a study", json.dumps(configs).encode())
         folders = {chosen.out / name: study for name, study in studies.items()}
+        page = chosen.out / "comparison.html" if len(folders) > 1 else None
         if chosen.dry_run:
             _plan(folders, chosen, console)
         else:
-            command = f"{PROGRAM} run {shlex.join(arguments)}"
+            # A name of a file need not be text.
+            command = f"{PROGRAM} run {shlex.join(arguments)}".encode(
+                errors="backslashreplace"
+            ).decode()
+            if page and machines.is_first():
+                from experiments.runner.folder import check_page
+
+                with _failures():
+                    check_page(page, folders)
             for folder, study in folders.items():
                 at_work = _Work(folder, study, folder == [*folders][-1])
                 _carry_out(at_work, chosen, command=command, console=console, stop=stop)
-            if len(folders) > 1 and machines.is_first():
-                compare([*folders], chosen.out / "comparison.html", console)
+            if page and machines.is_first():
+                with _failures():
+                    compare([*folders], page, console)
 
 
 def _join(chosen: _Run) -> Console:
@@ -123,7 +136,7 @@ def _plan(folders: "Mapping[Path, Study]", chosen: _Run, console: Console) -> No
 
     with ending(BAD_INPUT, ConfigError, DataError, FolderError, OSError):
         for folder, study in folders.items():
-            machines.from_first(partial(check, study, folder))
+            machines.on_first(partial(check, study, folder))
             print_plan(study, chosen.data_dir, console)
 
 
@@ -136,29 +149,29 @@ class _Work(NamedTuple):
 
 
 def _carry_out(work: _Work, chosen: _Run, *, command: str, console: Console, stop: Stop) -> None:
-    from experiments.runner import folder
     from experiments.runner.run import run
     from experiments.system import lock, machines
 
+    held = nullcontext(lock.unlocked())
+    if machines.is_first() and not chosen.no_lock:
+        held = lock.hold(work.folder)
     with _failures():
-        with lock.hold(work.folder) if machines.is_first() else nullcontext() as dead:
+        with held as (dead, check_lock):
             if dead:
-                console.print(f"{dead} held this folder and died.", markup=False, highlight=False)
-            finished = folder.is_finished(work.folder)
+                console.print(f"{dead} held this folder and died.")
             run(
                 work.study,
                 work.folder,
                 data_dir=chosen.data_dir,
                 command=command,
                 console=console,
-                stop=stop,
+                stop=lambda: check_lock() or stop(),
                 tensorboard=chosen.tensorboard,
             )
             if work.is_last:
                 machines.part()
             if machines.is_first():
-                # Who died may have been writing the report.
-                write_up(work.folder, console, if_missing=finished and not dead)
+                write_up(work.folder, console)
         if number := stop():
             raise Interrupted(number, f"{work.folder}: finished.")
 
@@ -170,16 +183,12 @@ def _failures() -> Iterator[None]:
     from experiments.study.config import ConfigError
     from experiments.study.data import DataError
     from experiments.system import machines
-    from experiments.system.files import SaveError
     from experiments.system.lock import LockedError
     from experiments.system.machines import MachinesError
 
-    unusable = (ConfigError, DataError, FolderError, LockedError, MachinesError, OSError)
+    unusable = (ConfigError, DataError, FolderError, LockedError, MachinesError)
     try:
-        with ExitStack() as stack:
-            # A SaveError is an OSError, one that comes after training has begun.
-            stack.enter_context(ending(BAD_INPUT, *unusable))
-            stack.enter_context(ending(FAILED, SaveError, CheckpointError))
+        with ending(FAILED, OSError, CheckpointError), ending(BAD_INPUT, *unusable):
             yield
     except Interrupted as interrupted:
         if not machines.is_first():  # a signal that one has heard stops all

@@ -21,6 +21,9 @@ from experiments.report.findings import findings, percent, points, stable_rate, 
 from experiments.report.pages import render
 from experiments.report.panels import Figure
 from experiments.report.summary import GRADIENT_FIGURES, choices, summarize
+from experiments.runner import results
+from experiments.runner.folder import FIGURES, PAGE, SUMMARY
+from experiments.system import checksums
 from experiments.system.files import write_whole
 
 Summary = dict[str, Any]
@@ -35,18 +38,20 @@ def write_report(directory: Path) -> Path:
 
     Raises:
         FileNotFoundError: there is no metrics.nc.
-        ValueError: metrics.nc is not the dataset of a finished study.
+        ValueError: metrics.nc is damaged, or not the dataset of a finished study.
     """
     directory = Path(directory)
     dataset = load_study(directory)
     summary = summarize(dataset)
     summary = {**summary, "findings": findings(summary)}
-    write_whole(directory / "summary.json", (_json(summary) + "\n").encode())
-    (directory / "figures").mkdir(exist_ok=True)
+    write_whole(directory / SUMMARY, (_json(summary) + "\n").encode())
+    (directory / FIGURES).mkdir(exist_ok=True)
     for name, draw in figures.FIGURES.items():
-        figures.save(draw(dataset), directory / "figures" / f"{name}.svg")
-    page = directory / "report.html"
+        figures.save(draw(dataset), directory / FIGURES / f"{name}.svg")
+    page = directory / PAGE
     write_whole(page, _page(directory, dataset, summary).encode())
+    drawn = [f"{FIGURES}/{name}.svg" for name in figures.FIGURES]
+    checksums.add(directory, [SUMMARY, *drawn, PAGE])
     return page
 
 
@@ -137,12 +142,7 @@ def load_study(directory: Path) -> xr.Dataset:
             f"{path} is not there: a report needs a finished study. "
             f"Make one with `python -m experiments run CONFIG --out {path.parent}`."
         )
-    try:
-        dataset = xr.load_dataset(path)
-    except (ValueError, OSError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not readable as netCDF ({error}). Run the study again."
-        ) from error
+    dataset = results.load(path.parent)
     wanted = {"diverged_at"}.union(*(caption.measures for caption in CAPTIONS.values()))
     if missing := sorted(wanted - set(map(str, dataset.data_vars))):
         raise ValueError(f"{path} lacks {', '.join(missing)}: it is not the result of a study.")

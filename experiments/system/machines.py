@@ -6,7 +6,6 @@ is only one process, nothing here does anything.
 """
 
 import os
-import pickle
 import re
 import socket
 import sys
@@ -16,7 +15,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
@@ -32,8 +31,6 @@ _INDEXED_JOB = "JOB_COMPLETION_INDEX"  # Kubernetes
 
 _BLOCK = 1024
 _FAILED = 1
-
-_Value = TypeVar("_Value")
 
 
 class MachinesError(RuntimeError):
@@ -107,16 +104,17 @@ def on_first(act: Callable[[], object]) -> None:
     agree(0)
 
 
-def from_first(make: Callable[[], _Value]) -> _Value:
+def from_first(make: Callable[[], bytes]) -> bytes:
     """What `make` returns in process 0, in all of them. The others do not call it."""
+    content = make() if is_first() else b""
     if not several():
-        return make()
-    content = pickle.dumps(make()) if is_first() else b""
-    blocks = agree(-(-len(content) // _BLOCK))
+        return content
+    # Two numbers, since one of 32 bits ends at 2 GiB.
+    size = agree(len(content) // _BLOCK) * _BLOCK + agree(len(content) % _BLOCK)
+    buffer = np.zeros(size, np.uint8)
+    buffer[: len(content)] = np.frombuffer(content, np.uint8)
     # As bytes: the sum that brings numbers over makes 0.0 of -0.0.
-    buffer = np.zeros((blocks, _BLOCK), np.uint8)
-    buffer.reshape(-1)[: len(content)] = np.frombuffer(content, np.uint8)
-    return pickle.loads(multihost_utils.broadcast_one_to_all(buffer).tobytes())
+    return multihost_utils.broadcast_one_to_all(buffer).tobytes()
 
 
 def check_same(what: str, *contents: bytes | memoryview) -> None:

@@ -240,11 +240,13 @@ def _report() -> types.ModuleType:
     """Stands in for `experiments.report.write`: the numbers, and no drawings."""
     from experiments.report.summary import summarize
     from experiments.runner import results
+    from experiments.system import checksums
 
     def write_report(directory: Path) -> Path:
         summary = json.dumps(summarize(results.load(directory)))
         (directory / "summary.json").write_text(summary)
         (directory / "report.html").write_text("")
+        checksums.add(directory, ["summary.json", "report.html"])
         return directory / "report.html"
 
     module: Any = types.ModuleType("experiments.report.write")

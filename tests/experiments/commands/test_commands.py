@@ -14,7 +14,7 @@ from experiments.__main__ import main
 from experiments.runner import checkpoint, plan, results
 from experiments.runner.checkpoint import Checkpoint, Saver
 from experiments.study.sweep import make_mesh, make_sweep, place
-from experiments.system import lock
+from experiments.system import checksums, lock
 from experiments.system.devices import keep_compiled
 
 
@@ -32,7 +32,7 @@ def begun(study, folder) -> None:
     results.save_config(study, folder)
     dataset = results.blank(study)
     dataset.diverged_at[0, 0, 0] = 3
-    Saver(folder).save(Checkpoint(20, {}, results.as_arrays(dataset), "{}"))
+    Saver(folder).save(Checkpoint(20, {}, results.as_arrays(dataset), "{}", {}))
 
 
 def test_list_tells_how_far_each_study_is(small, tmp_path, capsys, monkeypatch):
@@ -115,6 +115,8 @@ def test_quiet_says_nothing(small, tmp_path, capsys):
     results.save(results.blank(STUDY), folder)
     for name in ("report.html", "summary.json"):
         (folder / name).write_text(json.dumps({}))
+    (folder / "metrics.csv").touch()
+    checksums.add(folder, ["metrics.csv", "report.html", "summary.json"])
     main(["run", str(config), "--out", str(folder), "--quiet"])
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "")

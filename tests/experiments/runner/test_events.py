@@ -13,7 +13,8 @@ from tensorboardX.record_writer import masked_crc32c
 
 from experiments.__main__ import main
 from experiments.runner import results
-from experiments.runner.events import FOLDER, Events, run_folder
+from experiments.runner.events import Events, run_folder
+from experiments.runner.folder import EVENTS
 from experiments.runner.rows import ROWS, Evaluation
 
 Event = vars(event_pb2)["Event"]
@@ -48,12 +49,12 @@ def points(folder: Path) -> dict[tuple[str, int], float]:
 def assert_all_points(folder: Path) -> None:
     """The events in `folder` are the rows in it."""
     runs = pd.read_csv(folder / ROWS).groupby(["norm", "learning_rate", "seed"])
-    found = [path for path in (folder / FOLDER).rglob("*") if path.is_file()]
+    found = [path for path in (folder / EVENTS).rglob("*") if path.is_file()]
     assert len(found) == len(runs)
     for (norm, rate, seed), rows in runs:
         table = rows.set_index("step").drop(columns=["norm", "learning_rate", "seed"])
         expected = table.astype(np.float32).stack().dropna()
-        measured = points(folder / FOLDER / run_folder(norm, rate, seed))
+        measured = points(folder / EVENTS / run_folder(norm, rate, seed))
         assert measured == {(tag, step): value for (step, tag), value in expected.items()}
 
 
@@ -75,7 +76,7 @@ def test_killed_and_resumed_there_is_every_point_once(workshop, tmp_path):
 
 def test_asked_for_after_the_end(workshop, tmp_path):
     assert workshop.carry_out(tmp_path)[0] == 0
-    assert not (tmp_path / FOLDER).exists()
+    assert not (tmp_path / EVENTS).exists()
     assert workshop.carry_out(tmp_path, "--tensorboard")[0] == 0
     assert_all_points(tmp_path)
 
@@ -90,7 +91,7 @@ def test_what_was_not_measured_is_no_point(small, tmp_path):
     dataset = results.blank(small())
     dataset.test_loss[...] = 0.5
     Events(tmp_path).append(dataset, Evaluation("no norm", 0))
-    assert points(tmp_path / FOLDER / run_folder("no norm", 0.1, 0)) == {("test_loss", 0): 0.5}
+    assert points(tmp_path / EVENTS / run_folder("no norm", 0.1, 0)) == {("test_loss", 0): 0.5}
 
 
 def test_without_its_library_it_says_what_to_install(tmp_path, capsys, monkeypatch):
