@@ -4,6 +4,7 @@ tensorboardX has the format. Its own writer keeps two threads and three files op
 which there may be hundreds.
 """
 
+import hashlib
 import math
 import struct
 import time
@@ -19,6 +20,7 @@ from experiments.runner.rows import Evaluation, evaluated, table
 from experiments.system.files import remove, saving
 
 # The files of others end otherwise, tensorboardX's own in the name of a machine.
+_LONGEST = 200  # bytes of a folder's name; file systems take 255
 _PREFIX, _DIGITS = "events.out.tfevents.", 20
 
 # What protoc generates has no types.
@@ -73,8 +75,13 @@ class Events:
 
 def run_folder(norm: str, learning_rate: float, seed: int) -> Path:
     """Where the points of a run are, below EVENTS."""
-    label = norm.replace("/", "%2F")
-    return Path(label if label.strip(".") else f"_{label}", f"lr={learning_rate},seed={seed}")
+    label = norm.replace("%", "%25").replace("/", "%2F")
+    if label.startswith("."):
+        label = f"%2E{label[1:]}"
+    if len(label.encode()) > _LONGEST:  # no short label has a % before other than two digits
+        digest = hashlib.sha256(norm.encode()).hexdigest()[:16]
+        label = f"{label.encode()[: _LONGEST - 20].decode(errors='ignore')}%~{digest}"
+    return Path(label, f"lr={learning_rate},seed={seed}")
 
 
 def _record(event: Any) -> bytes:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 
+from experiments.system import text
 from jbn import Variant
 
 Data = Literal["digits", "mnist", "binary-mnist"]
@@ -104,8 +105,8 @@ class Study:
     for batches that are too large for one. The number of devices divides `batch_size`."""
 
     def __post_init__(self) -> None:
-        _check(self, "name", _is_text, "a non-empty string")
-        _check(self, "claim", _is_text, "a non-empty string")
+        _check(self, "name", text.is_plain, text.PLAIN)
+        _check(self, "claim", text.is_plain, text.PLAIN)
         _check(
             self,
             "norms",
@@ -141,6 +142,7 @@ class Study:
         )
         _check(self, "momentum", _one_or_several(_fraction), f"a number from 0 to 1, {_SEVERAL}")
         _check(self, "epsilon", _one_or_several(_positive), f"a positive number, {_SEVERAL}")
+        _check(self, "norms", text.are_labels, text.LABELS)
         _check(self, "norms", lambda _: _are_told_apart(self), "labels that no network has")
         _check(self, "data_parallel", lambda x: isinstance(x, bool), "True or False")
         _check(
@@ -197,15 +199,16 @@ def load_studies(path: Path) -> dict[str, Study]:
     namespace: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
         exec(compile(source, str(path), "exec"), namespace)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{path}{_line(error, path)}: {_explain(error)}") from error
     several = namespace.get("studies")
     if several is None:
         several = {"": namespace.get("study")}
-    elif not isinstance(several, Mapping) or not several or not all(map(_is_name, several)):
+    elif not isinstance(several, Mapping) or not several or not _are_folders([*several]):
+        names = [*several] if isinstance(several, Mapping) else type(several).__name__
         raise ConfigError(
-            f"{path}: studies={several!r}: needs studies by name, {{'wide': Study(...)}}; a name "
-            "is a folder's: letters, digits, spaces and .,=+-_"
+            f"{path}: studies of {names!r}: needs studies by name, {{'wide': Study(...)}}; a name "
+            "is a folder's: letters, digits, spaces and .,=+-_, different in more than case"
         )
     for name, study in several.items():
         if not isinstance(study, Study):
@@ -251,19 +254,20 @@ def _check(study: Study, field: str, allows: Callable[[Any], bool], allowed: str
         raise ValueError(f"{field}={value!r}: needs {allowed}.")
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.strip() != ""
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[\w=+-][\w .,=+-]*", value) is not None
+def _are_folders(names: list[Any]) -> bool:
+    taken = "comparison.html"
+    return (
+        all(map(text.is_plain, names))
+        and all(re.fullmatch(r"[\w=+-]([\w .,=+-]*[\w=+-])?", name) for name in names)
+        and all(len(name.encode()) <= 200 for name in names)
+        and text.are_told_apart([taken, *names])
+    )
 
 
 def _is_norms(value: Any) -> bool:
     return (
         isinstance(value, Mapping)
         and len(value) > 0
-        and all(map(_is_text, value))
         and all(norm is None or _is_variant(norm) for norm in value.values())
     )
 
@@ -319,7 +323,7 @@ def _tuple_of(allows: Callable[[Any], bool], *, distinct: bool = False) -> Calla
 
 def _read(path: Path) -> str:
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -329,17 +333,17 @@ def _read(path: Path) -> str:
     return source
 
 
-def _line(error: Exception, path: Path) -> str:
+def _line(error: BaseException, path: Path) -> str:
     """Where in the config file it happened, as `:12`."""
     if isinstance(error, SyntaxError):
-        return f":{error.lineno}"
+        return f":{error.lineno}" if error.lineno else ""
     lines = [
         at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)
     ]
     return f":{lines[-1]}" if lines else ""
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
     match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if isinstance(error, TypeError) and match:
         known = [field.name for field in dataclasses.fields(Study)]

@@ -84,7 +84,38 @@ def test_asked_for_after_the_end(workshop, tmp_path):
 def test_a_folder_for_each_run():
     assert run_folder("batch norm", 0.1, 3) == Path("batch norm/lr=0.1,seed=3")
     assert run_folder("with/without", 1e25, 0) == Path("with%2Fwithout/lr=1e+25,seed=0")
-    assert run_folder("..", 1.0, 0) == Path("_../lr=1.0,seed=0")
+    assert run_folder("..", 1.0, 0) == Path("%2E./lr=1.0,seed=0")
+
+
+def test_no_two_runs_share_a_folder(tmp_path):
+    labels = ["a/b", "a%2Fb", "a%252Fb", ".", "..", "%2E", "_..", "../../x", "é" * 200, "é" * 201]
+    labels += ["x" * 250 + end for end in "ab"]
+    labels += [str(run_folder(label, 1.0, 0).parent) for label in labels]
+    folders = {run_folder(label, 1.0, 0) for label in dict.fromkeys(labels)}
+    assert len(folders) == len(dict.fromkeys(labels))
+    for folder in folders:
+        (tmp_path / "tensorboard" / folder).mkdir(parents=True)
+        assert len(folder.parts) == 2
+        assert ".." not in folder.parts
+
+
+def test_only_our_events_are_removed(small, tmp_path):
+    folder = tmp_path / EVENTS / run_folder("no norm", 0.1, 0)
+    folder.mkdir(parents=True)
+    mine = [
+        folder / "events.out.tfevents.1700000000.host.1.0",
+        folder / "notes.txt",
+        tmp_path / EVENTS / "other" / "events.out.tfevents.01700000000000000000",
+    ]
+    mine[-1].parent.mkdir()
+    for path in mine:
+        path.write_text("")
+    dataset = results.blank(small())
+    dataset.test_loss[...] = 0.5
+    for _ in range(2):
+        Events(tmp_path).begin(dataset, 20)
+        assert all(path.exists() for path in mine)
+        assert len([*folder.iterdir()]) == 3
 
 
 def test_what_was_not_measured_is_no_point(small, tmp_path):
