@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, whatever happens while they are written."""
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,10 @@ DAMAGED = ".damaged"
 
 class SaveError(OSError):
     """A file that could not be written, by path and errno; the one of before is as it was."""
+
+
+class OutputError(ValueError):
+    """Where nothing can be written, found out before the work; the message is one line."""
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
@@ -32,6 +37,24 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         except OSError:
             remove(aside)
             raise
+
+
+def check_writable(path: Path) -> None:
+    """Sees, before what is to be written there is made, that it can be; makes the folder.
+
+    Raises:
+        OutputError: when it cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "is no file")
+        aside = path.with_name(path.name + PART)
+        aside.unlink(missing_ok=True)
+        aside.open("xb").close()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
+    remove(aside)
 
 
 @contextmanager
