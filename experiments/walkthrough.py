@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from experiments.system.console import Console, make_console
 from jbn import batch_moments, bessel_correction, normalize
 
 ARTICLE = np.array([[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]], dtype=np.float64)
@@ -65,7 +65,7 @@ def main(
     """
     batch = Batch(["x1", "x2", "x3", "x4"], ARTICLE) if csv is None else read_batch(csv)
     steps = walk(batch, gamma, beta, epsilon)
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = make_console()
     show(console, batch, steps, epsilon)
     is_article = csv is None and (*gamma, *beta, epsilon) == (1.0, 0.0, 1e-5)
     compare_denominators(console, batch, steps, is_article=is_article)

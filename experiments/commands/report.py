@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from experiments.commands import BAD_INPUT, PROGRAM, ending
+from experiments.system.console import Console, make_console
 
 
 def main(arguments: list[str]) -> None:
@@ -27,9 +27,11 @@ def main(arguments: list[str]) -> None:
             out: The page of a comparison.
         """
         with ending(BAD_INPUT, ValueError, OSError):
+            if not directories:
+                raise ValueError("Give a folder that `run` wrote to, or several to compare.")
             if len(directories) == 1:
-                return write_up(directories[0], Console(), again=True)
-            compare(directories, out, Console())
+                return write_up(directories[0], make_console(), again=True)
+            compare(directories, out, make_console())
 
     tyro.cli(report, prog=f"{PROGRAM} report", args=arguments)
 
@@ -59,4 +61,4 @@ def compare(directories: Sequence[Path], out: Path, console: Console) -> None:
 
 
 def print_path(label: str, page: Path, console: Console) -> None:
-    console.print(f"{label}: {page}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{label}: {page}", soft_wrap=True)

@@ -10,13 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import pooch
 import tyro
-from rich.console import Console
 
 from experiments.commands import BAD_INPUT, FAILED, PROGRAM, ending
 from experiments.commands.report import compare, write_up
-from experiments.system.devices import keep_compiled
+from experiments.system.console import Console, make_console
+from experiments.system.devices import DeviceError, keep_compiled
 from experiments.system.interrupts import Interrupted, Stop, listening
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def _main(arguments: list[str], stop: Stop) -> None:
                 "--tensorboard: needs a package that is absent: pip install tensorboardX"
             )
     console = _join(chosen)
-    keep_compiled(pooch.os_cache("jbn") / "compiled")
+    keep_compiled()
     with machines.together():
         with ending(BAD_INPUT, machines.MachinesError):
             configs = {name: as_json(study) for name, study in studies.items()}
@@ -121,10 +120,10 @@ def _join(chosen: _Run) -> Console:
     from experiments.system import machines
 
     meeting = machines.Meeting(chosen.coordinator, chosen.num_processes, chosen.process_id)
-    console = Console(quiet=chosen.quiet)
-    with ending(BAD_INPUT, machines.MachinesError):
-        machines.join(meeting, partial(console.print, markup=False, highlight=False))
-    return Console(quiet=chosen.quiet or not machines.is_first())
+    console = make_console(quiet=chosen.quiet)
+    with ending(BAD_INPUT, machines.MachinesError, DeviceError):
+        machines.join(meeting, console.print)
+    return make_console(quiet=chosen.quiet or not machines.is_first())
 
 
 def _plan(folders: "Mapping[Path, Study]", chosen: _Run, console: Console) -> None:

@@ -4,6 +4,7 @@ Networks of different studies meet only here, where nothing is tested: each numb
 interval of its own study.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
         table=comparison_table(studies),
         captions={name: CAPTIONS[name] for name in figures},
         measured={},
-        command=" ".join(["python -m experiments report", *map(str, directories)]),
+        command=f"python -m experiments report {shlex.join(map(str, directories))}",
     )
     out = Path(out)
     write_whole(out, page.encode())

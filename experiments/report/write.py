@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -24,6 +23,7 @@ from experiments.report.summary import GRADIENT_FIGURES, choices, summarize
 from experiments.runner import results
 from experiments.runner.folder import FIGURES, PAGE, SUMMARY
 from experiments.system import checksums
+from experiments.system.console import Console
 from experiments.system.files import write_whole
 
 Summary = dict[str, Any]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 import xarray as xr
-from rich.console import Console
 
 from experiments.runner import checkpoint, folder, results
 from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver
@@ -24,6 +23,7 @@ from experiments.study.config import Study, as_json, networks
 from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
 from experiments.study.train import RunState
 from experiments.system import checksums, interrupts, machines
+from experiments.system.console import Console
 from experiments.system.environment import environment
 from experiments.system.files import set_aside
 from experiments.system.interrupts import Interrupted, Stop
@@ -78,7 +78,7 @@ def run(
         f"{study.name}: {len(networks(study))} networks x {len(study.learning_rates)} learning "
         f"rates x {len(study.seeds)} seeds, {study.steps} steps each, on {jax.device_count()} "
         f"devices ({jax.devices()[0].device_kind})",
-        markup=False,
+        soft_wrap=True,
     )
     logs = [Rows(directory), *_events(directory, wanted=tensorboard)]
     under_way = _UnderWay(study, directory, logs, console, stop, mine)
@@ -147,7 +147,7 @@ class _UnderWay:
         self._state: checkpoint.Arrays = {}
         self._belongs_to = belongs_to
         self._saver, self._logs, self._stop = Saver(directory), logs, stop
-        self._say = lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False)
+        self._say = lambda text: console.print(text, soft_wrap=True)
         saved = machines.from_first(lambda: checkpoint.newest(directory, belongs_to, self._say))
         if saved:
             self._continue_from(checkpoint.unpack(saved))

@@ -22,6 +22,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
+from experiments.system.devices import find_devices
+
 # Whoever is not process 0 waits this long for it to listen: JAX would wait too, and then abort.
 SECONDS_TO_MEET = 60.0
 
@@ -58,6 +60,7 @@ def join(meeting: Meeting, say: Callable[[str], None]) -> None:
 
     Raises:
         MachinesError: when `meeting` is incomplete or wrong, or nobody comes.
+        DeviceError: when the devices that were asked for are not there.
     """
     # JAX would take SIGTERM for its own, and `interrupts` listens to it.
     config: Any = jax.config
@@ -66,6 +69,7 @@ def join(meeting: Meeting, say: Callable[[str], None]) -> None:
         _join_cluster()
     else:
         _join_at(*_check(meeting), say)
+    find_devices()
     if not several():
         return
     if not is_first():  # what libraries print, too
