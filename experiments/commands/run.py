@@ -23,7 +23,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class _Run:
+class _Flags:
+    """What is known before the config is read."""
+
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Say nothing but errors."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """With several processes, which all get the same command: where process 0 is to be met. Under
+    Slurm, Open MPI, Kubernetes and on Cloud TPUs JAX finds this and the next two by itself."""
+    num_processes: int | None = None
+    """With a coordinator: how many processes there are."""
+    process_id: int | None = None
+    """With a coordinator: which of them this is, from 0. Process 0 writes the folder."""
+
+
+@dataclass(kw_only=True)
+class _Run(_Flags):
     """Train what a config file describes, measure, and write a report.
 
     A study that was stopped goes on where it was; one that has finished is left as it is. Every
@@ -44,17 +59,8 @@ class _Run:
     no_lock: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Hold no lock on the folder, for file systems that have none: see yourself that no other
     process is at work there."""
-    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Say nothing but errors."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write events for TensorBoard as well, in the folder `tensorboard`; needs tensorboardX."""
-    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
-    """With several processes, which all get the same command: where process 0 is to be met. Under
-    Slurm, Open MPI, Kubernetes and on Cloud TPUs JAX finds this and the next two by itself."""
-    num_processes: int | None = None
-    """With a coordinator: how many processes there are."""
-    process_id: int | None = None
-    """With a coordinator: which of them this is, from 0. Process 0 writes the folder."""
 
 
 def main(arguments: list[str]) -> None:
@@ -64,8 +70,38 @@ def main(arguments: list[str]) -> None:
 
 
 def _main(arguments: list[str], stop: Stop) -> None:
-    from experiments.study.config import Study, as_json, load_studies, override
+    from experiments.runner.folder import check_page
+    from experiments.study.config import as_json
     from experiments.system import machines
+
+    console = _join(arguments)
+    keep_compiled()
+    with machines.together():
+        chosen, studies = _choose(arguments)
+        with ending(BAD_INPUT, machines.MachinesError):
+            configs = {name: as_json(study) for name, study in studies.items()}
+            machines.check_same("a study", json.dumps(configs).encode())
+        folders = {chosen.out / name: study for name, study in studies.items()}
+        if chosen.dry_run:
+            _plan(folders, chosen, console)
+            return
+        page = chosen.out / "comparison.html" if len(folders) > 1 else None
+        if page and machines.is_first():
+            with _failures():
+                check_page(page, folders)
+        command = f"{PROGRAM} run {shlex.join(arguments)}"
+        command = command.encode(errors="backslashreplace").decode()  # a path need not be text
+        for folder, study in folders.items():
+            at_work = _Work(folder, study, folder == [*folders][-1])
+            _carry_out(at_work, chosen, command=command, console=console, stop=stop)
+        if page and machines.is_first():
+            with _failures():
+                compare([*folders], page, console)
+
+
+def _choose(arguments: list[str]) -> "tuple[_Run, dict[str, Study]]":
+    """The flags, and the studies of the config with the fields that are overridden."""
+    from experiments.study.config import Study, load_studies, override
 
     @dataclass(kw_only=True)
     class Run(_Run):
@@ -87,43 +123,24 @@ def _main(arguments: list[str], stop: Stop) -> None:
             raise ModuleNotFoundError(
                 "--tensorboard: needs a package that is absent: pip install tensorboardX"
             )
-    console = _join(chosen)
-    keep_compiled()
-    with machines.together():
-        with ending(BAD_INPUT, machines.MachinesError):
-            configs = {name: as_json(study) for name, study in studies.items()}
-            machines.check_same("a study", json.dumps(configs).encode())
-        folders = {chosen.out / name: study for name, study in studies.items()}
-        page = chosen.out / "comparison.html" if len(folders) > 1 else None
-        if chosen.dry_run:
-            _plan(folders, chosen, console)
-        else:
-            # A name of a file need not be text.
-            command = f"{PROGRAM} run {shlex.join(arguments)}".encode(
-                errors="backslashreplace"
-            ).decode()
-            if page and machines.is_first():
-                from experiments.runner.folder import check_page
-
-                with _failures():
-                    check_page(page, folders)
-            for folder, study in folders.items():
-                at_work = _Work(folder, study, folder == [*folders][-1])
-                _carry_out(at_work, chosen, command=command, console=console, stop=stop)
-            if page and machines.is_first():
-                with _failures():
-                    compare([*folders], page, console)
+    return chosen, studies
 
 
-def _join(chosen: _Run) -> Console:
-    """Meets the other processes, if there are any; returns where to speak."""
+def _join(arguments: list[str]) -> Console:
+    """Meets the other processes, if there are any; returns where to speak.
+
+    Before the config is read, which may use JAX, and then it is too late.
+    """
     from experiments.system import machines
 
-    meeting = machines.Meeting(chosen.coordinator, chosen.num_processes, chosen.process_id)
-    console = make_console(quiet=chosen.quiet)
+    flags = _Flags()
+    if not {"-h", "--help"} & {*arguments}:
+        flags, _ = tyro.cli(_Flags, prog=f"{PROGRAM} run", args=arguments, return_unknown_args=True)
+    meeting = machines.Meeting(flags.coordinator, flags.num_processes, flags.process_id)
+    console = make_console(quiet=flags.quiet)
     with ending(BAD_INPUT, machines.MachinesError, DeviceError):
         machines.join(meeting, console.print)
-    return make_console(quiet=chosen.quiet or not machines.is_first())
+    return make_console(quiet=flags.quiet or not machines.is_first())
 
 
 def _plan(folders: "Mapping[Path, Study]", chosen: _Run, console: Console) -> None:

@@ -82,22 +82,27 @@ class Started:
 class Workshop:
     """Starts processes, whose logs go to `folder`."""
 
-    def __init__(self, folder: Path, devices: int = 2) -> None:
-        self._folder, self._devices = folder, devices
+    def __init__(
+        self,
+        folder: Path,
+        devices: int = 2,
+        config: Path = Path(__file__).parent / "short_study.py",
+    ) -> None:
+        self._folder, self._devices, self._config = folder, devices, config
         self._started = 0
 
     def start(
         self,
         out: Path,
         *arguments: str,
-        config: Path = Path(__file__).parent / "short_study.py",
+        config: Path | None = None,
         prepare: Callable[..., None] | None = None,
         prepared_with: tuple[Any, ...] = (),
     ) -> Started:
-        """`python -m experiments run` of STUDY into `out`, after `prepare(*prepared_with)`."""
+        """`python -m experiments run` of the config into `out`, after `prepare(*prepared_with)`."""
         self._started += 1
         log = self._folder / f"{self._started}.log"
-        command = ["run", str(config), "--out", str(out)]
+        command = ["run", str(config or self._config), "--out", str(out)]
         log.touch()
         process = _CONTEXT.Process(
             target=_work,
@@ -167,6 +172,23 @@ def full_disk_at(call: int) -> None:
     os.fsync = failing_fsync
 
 
+def signalled_at(evaluation: int, number: signal.Signals) -> None:
+    """This process is sent `number` as it records its `evaluation`-th evaluation."""
+    from experiments.runner import results
+
+    record = results.record
+    calls = 0
+
+    def recording(dataset: Any, norm: str, step: int, measures: Any) -> None:
+        nonlocal calls
+        calls += "diverged_at" not in measures
+        if calls == evaluation:
+            os.kill(os.getpid(), number)
+        record(dataset, norm, step, measures)
+
+    results.record = recording
+
+
 def wait_for_ever() -> None:
     """The first measurement is never recorded."""
     from experiments.runner import results
@@ -224,8 +246,14 @@ def saves_once() -> None:
     checkpoint.TRAINING_PER_SAVE = 10**9
 
 
+def behind_a_proxy() -> None:
+    """What clusters set, and nobody listens there."""
+    os.environ |= dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+
+
 def slurm_task(index: int, port: int) -> None:
     """What srun tells the tasks of a step with two, whose processes meet at `port`."""
+    behind_a_proxy()
     os.environ |= {
         "SLURM_JOB_ID": str(port % 4096),
         "SLURM_NTASKS": "2",
