@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,7 +18,8 @@ class DamagedError(ValueError):
 
 def add(folder: Path, names: Iterable[str]) -> None:
     """Notes that the files of these names in `folder` are as they should be."""
-    sums = _read(folder) | {name: _sum((folder / name).read_bytes()) for name in names}
+    before = {name: digest for name, digest in _read(folder).items() if (folder / name).is_file()}
+    sums = before | {name: _sum((folder / name).read_bytes()) for name in names}
     lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())]
     write_whole(folder / SUMS, "".join(lines).encode())
 
@@ -63,8 +63,9 @@ def _sum(content: bytes) -> str:
 
 def _read(folder: Path) -> dict[str, str]:
     try:
-        text = (folder / SUMS).read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        text = (folder / SUMS).read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return {}
-    found = (re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in text.splitlines())
-    return {match[2]: match[1] for match in found if match}
+    # A line that is damaged names no file that is there, or another content: neither is right.
+    lines = (line.partition("  ") for line in text.splitlines())
+    return {name: digest for digest, _, name in lines}

@@ -18,7 +18,7 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.study.config import Study
 
@@ -172,6 +172,50 @@ def full_disk_at(call: int) -> None:
     os.fsync = failing_fsync
 
 
+class _Fake(NamedTuple):
+    """The state of `fake_training`."""
+
+    weights: Any
+    diverged_at: Any
+
+
+def fake_training() -> None:
+    """Numbers in place of training: each step's follow from those of the step before."""
+    import numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from experiments.runner import results, run
+    from experiments.study import data
+    from experiments.study.sweep import Sweep
+
+    def make_sweep(study: Study, norm: Any, mesh: Any) -> Any:
+        blank = results.blank(study)
+        runs = len(study.learning_rates) * len(study.seeds)
+
+        def init(images: Any) -> _Fake:
+            weights = np.linspace(0, 1, 50 * runs, dtype=np.float32).reshape(runs, 50)
+            return _Fake(weights, np.full(runs, -1, np.int32))
+
+        def advance(images: Any, states: _Fake) -> Any:
+            weights = np.asarray(states.weights)
+            moved = (weights * np.float32(1.37) + np.float32(0.11)) % np.float32(1)
+            return states._replace(weights=moved), {"train_loss": moved.mean(1)}
+
+        def evaluate(images: Any, states: _Fake) -> Any:
+            found = {}
+            for name, variable in blank.data_vars.items():
+                if name not in ("train_loss", "diverged_at"):
+                    shape = (runs, *variable.shape[4:])
+                    found[name] = np.resize(np.asarray(states.weights), shape)
+            return found
+
+        return Sweep(init, advance, evaluate, NamedSharding(mesh, PartitionSpec()), runs)
+
+    few = np.zeros((4, 2), np.uint8), np.zeros(4, np.int32)
+    run.make_sweep = make_sweep
+    data.load = lambda *_: data.Data(*few, *few, brightest=1.0)
+
+
 def signalled_at(evaluation: int, number: signal.Signals) -> None:
     """This process is sent `number` as it records its `evaluation`-th evaluation."""
     from experiments.runner import results
@@ -181,9 +225,10 @@ def signalled_at(evaluation: int, number: signal.Signals) -> None:
 
     def recording(dataset: Any, norm: str, step: int, measures: Any) -> None:
         nonlocal calls
-        calls += "diverged_at" not in measures
-        if calls == evaluation:
-            os.kill(os.getpid(), number)
+        if "diverged_at" not in measures:
+            calls += 1
+            if calls == evaluation:
+                os.kill(os.getpid(), number)
         record(dataset, norm, step, measures)
 
     results.record = recording
