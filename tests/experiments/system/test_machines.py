@@ -31,7 +31,9 @@ from experiments.runner.results import as_arrays
 from experiments.system import lock, machines, meeting
 from experiments.system.machines import Meeting
 
-AT_STEP_6 = 5  # files written before and with that checkpoint
+# Before that of the checkpoint of step 6: each file's and each folder's.
+FILES = 5
+FLUSHES = 2 * FILES - 1
 # A study that uses JAX while it is read, which processes that are to meet must not have done.
 CONFIG = """
 import dataclasses
@@ -104,13 +106,12 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def left(workshop, tmp_path_factory):
-    """The folder of two processes, the first killed as it saved the checkpoint of step 6."""
+    """The folder of two processes, whose disk was full at the checkpoint of step 6."""
     folder = tmp_path_factory.mktemp("left") / "out"
-    pair = Pair(workshop, folder, prepare=(die_at, None), with_=((AT_STEP_6, "half"), ()))
-    first = pair.started[0].end()
-    pair.started[1].kill()
-    pair.started[1].end()
-    assert first == -signal.SIGKILL, pair.said
+    pair = Pair(workshop, folder, prepare=(full_disk_at, None), with_=((FLUSHES,), ()))
+    assert pair.end() == [1, 1], pair.said
+    assert "No space left on device" in pair.said[0]
+    assert pair.said[1] == ""
     return folder
 
 
@@ -132,7 +133,7 @@ def test_two_processes_give_the_numbers_of_one(workshop, alone, tmp_path):
     assert second == ""
 
 
-def test_both_killed_they_go_on_as_tasks_of_slurm(workshop, alone, left, tmp_path):
+def test_both_go_on_as_tasks_of_slurm(workshop, alone, left, tmp_path):
     folder = shutil.copytree(left, tmp_path / "out")
     port = free_port(61440)  # JAX has Slurm's tasks meet at this plus the job's number
     tasks = {"prepare": (slurm_task, slurm_task), "with_": ((0, port), (1, port))}
@@ -171,14 +172,6 @@ def test_when_one_is_killed_the_other_ends(workshop, tmp_path, killed):
     if killed == 1:
         assert "Process 0 cannot go on: " in pair.said[0], pair.said[0]
         assert "Traceback" not in pair.said[0]
-
-
-def test_a_full_disk_ends_both(workshop, tmp_path):
-    prepared = {"prepare": (full_disk_at, None), "with_": ((12,), ())}
-    pair = Pair(workshop, tmp_path / "out", **prepared)
-    assert pair.end() == [1, 1], pair.said
-    assert "No space left on device" in pair.said[0]
-    assert pair.said[1] == ""
 
 
 def test_a_folder_in_use_ends_both(workshop, tmp_path):
@@ -236,28 +229,41 @@ from forked import STUDY
 from jbn import Standard
 
 study = dataclasses.replace(
-    STUDY, norms={"bn": Standard()}, learning_rates=(0.1, 1.0), steps=8, data_parallel=True
+    STUDY, norms={"bn": Standard()}, learning_rates=(0.1, 1.0), steps=4, data_parallel=True
 )
 """
 
 
-def test_batches_over_two_processes_are_those_over_two_devices(workshop, tmp_path):
-    config = tmp_path / "spread.py"
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory):
+    config = tmp_path_factory.mktemp("spread") / "spread.py"
     config.write_text(SPREAD)
-    pair = Pair(workshop, tmp_path / "out", config=config)
+    return config
+
+
+def test_batches_over_two_processes_are_those_over_two_devices(workshop, spread, tmp_path):
+    pair = Pair(workshop, tmp_path / "out", config=spread)
     assert pair.end() == [0, 0], pair.said
     alone = tmp_path / "alone"
-    status, said = workshop.carry_out(alone, config=config, prepare=on_devices, prepared_with=(2,))
+    status, said = workshop.carry_out(alone, config=spread, prepare=on_devices, prepared_with=(2,))
     assert status == 0, said
     mine, theirs = (xr.load_dataset(path / "metrics.nc") for path in (tmp_path / "out", alone))
     for name, table in as_arrays(theirs).items():  # two numbers have one sum
         np.testing.assert_allclose(mine[name].values, table, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+def test_a_plan_of_both(workshop, spread, tmp_path):
+    dry = ("--dry-run",)
+    pair = Pair(workshop, tmp_path / "out", arguments=(dry, dry), config=spread)
+    assert pair.end() == [0, 0], pair.said
+    assert "on 2 devices" in " ".join(pair.said[0].split())
+    assert pair.said[1] == ""
+
+
 @pytest.mark.long  # spread batches above, and killed runs in test_resume
 def test_spread_batches_killed_and_resumed(workshop, tmp_path):
     folder, alone = tmp_path / "out", tmp_path / "alone"
-    for out, fate in ((folder, (AT_STEP_6, "half")), (folder, ()), (alone, ())):
+    for out, fate in ((folder, (FILES, "half")), (folder, ()), (alone, ())):
         prepare = {"prepare": die_at, "prepared_with": fate} if fate else {}
         status, said = workshop.carry_out(out, "--data-parallel", **prepare)
         assert status == (-signal.SIGKILL if fate else 0), said
@@ -271,13 +277,6 @@ def test_a_batch_that_does_not_divide(workshop, tmp_path):
     assert pair.end() == [2, 2], pair.said
     needed = "batch_size=13: needs a multiple of the 2 devices, with data_parallel=True."
     assert pair.said[0].splitlines()[-1] == needed
-
-
-def test_a_plan_of_both(workshop, tmp_path):
-    pair = Pair(workshop, tmp_path / "out", arguments=(("--dry-run",), ("--dry-run",)))
-    assert pair.end() == [0, 0], pair.said
-    assert "on 2 devices" in " ".join(pair.said[0].split())
-    assert pair.said[1] == ""
 
 
 @pytest.mark.parametrize(
