@@ -24,6 +24,7 @@ from experiments.report.summary import (
 )
 from experiments.report.write import Rows, load_study, network_rows
 from experiments.study.models import NUM_CLASSES
+from experiments.system.console import printable
 from experiments.system.files import write_whole
 
 CAPTIONS = {
@@ -80,7 +81,7 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
         table=comparison_table(studies),
         captions={name: CAPTIONS[name] for name in figures},
         measured={},
-        command=f"python -m experiments report {shlex.join(map(str, directories))}",
+        command=printable(f"python -m experiments report {shlex.join(map(str, directories))}"),
     )
     out = Path(out)
     write_whole(out, page.encode())
@@ -165,8 +166,8 @@ def learning_rate(studies: Mapping[str, xr.Dataset]) -> Figure:
 def _names(directories: Iterable[Path]) -> list[str]:
     """The folders' own names, or their paths where two have the same."""
     directories = list(directories)
-    names = [directory.resolve().name for directory in directories]
-    return names if len(set(names)) == len(names) else [str(d) for d in directories]
+    names = [printable(directory.resolve().name) for directory in directories]
+    return names if len(set(names)) == len(names) else [printable(str(d)) for d in directories]
 
 
 def _labels(study: str, dataset: xr.Dataset) -> list[str]:

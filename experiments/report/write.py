@@ -23,7 +23,7 @@ from experiments.report.summary import GRADIENT_FIGURES, choices, summarize
 from experiments.runner import results
 from experiments.runner.folder import FIGURES, PAGE, SUMMARY
 from experiments.system import checksums
-from experiments.system.console import Console
+from experiments.system.console import Console, printable
 from experiments.system.files import write_whole
 
 Summary = dict[str, Any]
@@ -152,12 +152,12 @@ def load_study(directory: Path) -> xr.Dataset:
 
 
 def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
-    compared = choices(dataset)
+    compared, name = choices(dataset), printable(directory.name)
     drawn, frames = _figures(dataset, compared, summary)
     captions = {"values": VALUES, **CAPTIONS} if "values" in drawn else CAPTIONS
     return render(
         "report.html.jinja",
-        directory.name,
+        name,
         drawn,
         frames,
         summary=summary,
@@ -175,7 +175,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
             "Environment": _flat(summary["environment"]),
         },
         command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
-        directory=directory.name,
+        directory=name,
     )
 
 

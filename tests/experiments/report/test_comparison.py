@@ -51,6 +51,15 @@ def test_names_that_clash_become_paths(tmp_path):
     assert all(f"<dt>{one}</dt>" in page for one in folders)
 
 
+def test_a_folder_whose_name_is_no_text(tmp_path):
+    dataset = study(np.array([[learning(0.9, 6)]]), norms=["n"], rates=[1.0])
+    folders = [keep(dataset, tmp_path / name) for name in ("a\udcff b", "\x1b")]
+    page = write_comparison(folders, tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "a\\udcff b" in page
+    assert rf"'{tmp_path}/a\udcff b'" in page.replace("&#39;", "'")
+    assert "\x1b" not in page
+
+
 @pytest.mark.parametrize("twice", [1, 2])
 def test_one_study_is_not_compared_with_itself(studies, tmp_path, twice):
     with pytest.raises(ValueError, match="at least two different folders, got .*one"):

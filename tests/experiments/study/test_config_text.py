@@ -54,11 +54,11 @@ def test_a_byte_order_mark(tmp_path):
     [
         ("import sys\nsys.exit(0)\n", "c.py:2: SystemExit: 0"),
         ("raise SystemExit", "c.py:1: SystemExit: "),
-        ("study = 1\0", "c.py: source code string cannot contain null bytes"),
+        ("study = 1\0", "c.py: SyntaxError: source code string cannot contain null bytes"),
     ],
 )
 def test_a_config_that_ends_the_program(tmp_path, text, says):
     (tmp_path / "c.py").write_text(text)
     with pytest.raises(ConfigError) as refused:
         load_studies(tmp_path / "c.py")
-    assert str(refused.value).endswith(says) or says in str(refused.value)
+    assert str(refused.value).endswith(says)
