@@ -29,7 +29,7 @@ if __name__ == "__main__":
 import numpy as np
 import xarray as xr
 from flax.serialization import msgpack_restore, msgpack_serialize
-from forked import Workshop, die_at, fake_training, full_disk_at
+from forked import Workshop, die_at, full_disk_at
 
 CONFIG = """
 import dataclasses
@@ -56,7 +56,7 @@ class Attacks:
         self._folder, self._count = folder, 0
         config = folder / "study.py"
         config.write_text(CONFIG)
-        self._workshop = Workshop(folder, devices=1, config=config)
+        self._workshop = Workshop(folder, devices=1, config=config, fake=True)
         self.whole = folder / "whole"
         said = self._run(self.whole, count_calls)[1]
         self._calls = int(re.findall(r"(\d+) calls", said)[0])
@@ -99,7 +99,7 @@ class Attacks:
     def race(self) -> Attack:
         """Starts three processes at once."""
         out = self._new()
-        started = [self._workshop.start(out, prepare=fake_training) for _ in range(3)]
+        started = [self._workshop.start(out) for _ in range(3)]
         statuses = sorted(one.end() for one in started)
         says = "\n".join(one.said for one in started)
         if statuses[0] != 0 or not {*statuses} <= {0, 2} or "Traceback" in says:
@@ -136,14 +136,8 @@ class Attacks:
         return out
 
     def _run(self, out: Path, *fate: Any) -> tuple[int, str]:
-        return self._workshop.carry_out(out, prepare=prepare, prepared_with=fate)
-
-
-def prepare(fate: Callable[..., None] | None = None, *with_: Any) -> None:
-    """Fake training, and a fate."""
-    fake_training()
-    if fate:
-        fate(*with_)
+        prepare, *with_ = fate or (None,)
+        return self._workshop.carry_out(out, prepare=prepare, prepared_with=tuple(with_))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -17,6 +17,7 @@ import threading
 import time
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,15 +81,16 @@ class Started:
 
 
 class Workshop:
-    """Starts processes, whose logs go to `folder`."""
+    """Starts processes, whose logs go to `folder`; with `fake` their training is."""
 
     def __init__(
         self,
         folder: Path,
         devices: int = 2,
         config: Path = Path(__file__).parent / "short_study.py",
+        fake: bool = False,
     ) -> None:
-        self._folder, self._devices, self._config = folder, devices, config
+        self._folder, self._devices, self._config, self._fake = folder, devices, config, fake
         self._started = 0
 
     def start(
@@ -110,6 +112,7 @@ class Workshop:
                 [*command, *arguments],
                 log,
                 self._devices,
+                self._fake,
                 prepare,
                 prepared_with,
             ),
@@ -180,39 +183,49 @@ class _Fake(NamedTuple):
 
 
 def fake_training() -> None:
-    """Numbers in place of training: each step's follow from those of the step before."""
+    """Whole numbers in place of training: each step's follow from those of the step before.
+
+    The arrays lie on devices as a sweep's do, and nothing takes long to trace or to compile.
+    """
+    import jax
+    import jax.numpy as jnp
     import numpy as np
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from experiments.runner import results, run
+    from experiments.runner import plan, results, run
     from experiments.study import data
     from experiments.study.sweep import Sweep
 
     def make_sweep(study: Study, norm: Any, mesh: Any) -> Any:
         blank = results.blank(study)
         runs = len(study.learning_rates) * len(study.seeds)
+        sharding = NamedSharding(mesh, PartitionSpec("runs"))
+        jit = partial(jax.jit, out_shardings=sharding)
 
+        @jit
         def init(images: Any) -> _Fake:
-            weights = np.linspace(0, 1, 50 * runs, dtype=np.float32).reshape(runs, 50)
-            return _Fake(weights, np.full(runs, -1, np.int32))
+            run = jnp.minimum(jnp.arange(runs + -runs % mesh.size, dtype=jnp.uint32), runs - 1)
+            weights = 50 * run[:, None] + jnp.arange(50, dtype=jnp.uint32)[None]
+            return _Fake(weights, jnp.full(len(run), -1, jnp.int32))
 
+        @jit
         def advance(images: Any, states: _Fake) -> Any:
-            weights = np.asarray(states.weights)
-            moved = (weights * np.float32(1.37) + np.float32(0.11)) % np.float32(1)
-            return states._replace(weights=moved), {"train_loss": moved.mean(1)}
+            weights = states.weights * 1664525 + 1013904223
+            return states._replace(weights=weights), {"train_loss": _part(weights, ())}
 
+        @jit
         def evaluate(images: Any, states: _Fake) -> Any:
-            found = {}
-            for name, variable in blank.data_vars.items():
-                if name not in ("train_loss", "diverged_at"):
-                    shape = (runs, *variable.shape[4:])
-                    found[name] = np.resize(np.asarray(states.weights), shape)
-            return found
+            names = [n for n in blank.data_vars if n not in ("train_loss", "diverged_at")]
+            return {n: _part(states.weights, blank[n].shape[4:]) for n in names}
 
-        return Sweep(init, advance, evaluate, NamedSharding(mesh, PartitionSpec()), runs)
+        return Sweep(init, advance, evaluate, sharding, runs)
+
+    def _part(weights: Any, shape: tuple[int, ...]) -> Any:
+        chosen = np.arange(np.prod(shape, dtype=int)) % 50
+        return weights[:, chosen].reshape(-1, *shape).astype(jnp.float32)
 
     few = np.zeros((4, 2), np.uint8), np.zeros(4, np.int32)
-    run.make_sweep = make_sweep
+    run.make_sweep = plan.make_sweep = make_sweep
     data.load = lambda *_: data.Data(*few, *few, brightest=1.0)
 
 
@@ -331,6 +344,7 @@ def _work(
     command: list[str],
     log: Path,
     devices: int,
+    fake: bool,
     prepare: Callable[..., None] | None,
     prepared_with: tuple[Any, ...],
 ) -> None:
@@ -344,6 +358,8 @@ def _work(
     checkpoint.TRAINING_PER_SAVE = 0  # at every evaluation
     sys.modules["experiments.report.write"] = _report()
     on_devices(devices)
+    if fake:
+        fake_training()
     if prepare:
         prepare(*prepared_with)
     main(command)

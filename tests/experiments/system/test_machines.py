@@ -51,6 +51,15 @@ def workshop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workshop")
     config = folder / "study.py"
     config.write_text(CONFIG)
+    return Workshop(folder, devices=1, config=config, fake=True)
+
+
+@pytest.fixture(scope="module")
+def school(tmp_path_factory):
+    """Where training is training."""
+    folder = tmp_path_factory.mktemp("school")
+    config = folder / "study.py"
+    config.write_text(CONFIG)
     return Workshop(folder, devices=1, config=config)
 
 
@@ -123,11 +132,13 @@ def assert_same_numbers(folder, alone):
     assert names[0] == names[1]
 
 
-def test_two_processes_give_the_numbers_of_one(workshop, alone, tmp_path):
+def test_two_processes_give_the_numbers_of_one(school, tmp_path):
     # The clock of the first says when to save; the other's would say: always.
-    pair = Pair(workshop, tmp_path / "out", prepare=(saves_once, behind_a_proxy))
+    pair = Pair(school, tmp_path / "out", prepare=(saves_once, behind_a_proxy))
     assert pair.end() == [0, 0], pair.said
-    assert_same_numbers(tmp_path / "out", alone)
+    status, said = school.carry_out(tmp_path / "alone")
+    assert status == 0, said
+    assert_same_numbers(tmp_path / "out", tmp_path / "alone")
     first, second = pair.said
     assert "3 learning rates x 1 seeds, 8 steps each, on 2 devices" in first
     assert second == ""
@@ -192,11 +203,11 @@ def test_another_study_is_noticed(workshop, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_data_that_only_one_has(workshop, tmp_path):
+def test_data_that_only_one_has(school, tmp_path):
     mnist = ("--data", "mnist")
     absent = ("--data-dir", str(tmp_path / "absent"))
     pair = Pair(
-        workshop,
+        school,
         tmp_path / "out",
         arguments=(mnist, (*mnist, *absent)),
         prepare=(small_mnist, None),
@@ -206,8 +217,8 @@ def test_data_that_only_one_has(workshop, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_other_data_is_noticed(workshop, tmp_path):
-    pair = Pair(workshop, tmp_path / "out", prepare=(None, other_data))
+def test_other_data_is_noticed(school, tmp_path):
+    pair = Pair(school, tmp_path / "out", prepare=(None, other_data))
     assert pair.end() == [2, 2], pair.said
     assert pair.said[0].splitlines()[-1].startswith("Process 1 was given data other than")
     assert pair.said[1] == ""
@@ -241,31 +252,31 @@ def spread(tmp_path_factory):
     return config
 
 
-def test_batches_over_two_processes_are_those_over_two_devices(workshop, spread, tmp_path):
-    pair = Pair(workshop, tmp_path / "out", config=spread)
+def test_batches_over_two_processes_are_those_over_two_devices(school, spread, tmp_path):
+    pair = Pair(school, tmp_path / "out", config=spread)
     assert pair.end() == [0, 0], pair.said
     alone = tmp_path / "alone"
-    status, said = workshop.carry_out(alone, config=spread, prepare=on_devices, prepared_with=(2,))
+    status, said = school.carry_out(alone, config=spread, prepare=on_devices, prepared_with=(2,))
     assert status == 0, said
     mine, theirs = (xr.load_dataset(path / "metrics.nc") for path in (tmp_path / "out", alone))
     for name, table in as_arrays(theirs).items():  # two numbers have one sum
         np.testing.assert_allclose(mine[name].values, table, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_a_plan_of_both(workshop, spread, tmp_path):
+def test_a_plan_of_both(workshop, tmp_path):
     dry = ("--dry-run",)
-    pair = Pair(workshop, tmp_path / "out", arguments=(dry, dry), config=spread)
+    pair = Pair(workshop, tmp_path / "out", arguments=(dry, dry))
     assert pair.end() == [0, 0], pair.said
     assert "on 2 devices" in " ".join(pair.said[0].split())
     assert pair.said[1] == ""
 
 
 @pytest.mark.long  # spread batches above, and killed runs in test_resume
-def test_spread_batches_killed_and_resumed(workshop, tmp_path):
+def test_spread_batches_killed_and_resumed(school, tmp_path):
     folder, alone = tmp_path / "out", tmp_path / "alone"
     for out, fate in ((folder, (FILES, "half")), (folder, ()), (alone, ())):
         prepare = {"prepare": die_at, "prepared_with": fate} if fate else {}
-        status, said = workshop.carry_out(out, "--data-parallel", **prepare)
+        status, said = school.carry_out(out, "--data-parallel", **prepare)
         assert status == (-signal.SIGKILL if fate else 0), said
         assert ("Continuing at step 4" in said) == (out == folder and not fate)
     assert_same_numbers(folder, alone)
