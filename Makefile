@@ -2,13 +2,14 @@
 #   make compare    trains with and without batch norm on real data and writes runs/digits/report.html
 #   make test       lints, type-checks and tests
 # For the work between: make quick lints and runs the tests that are not slow, in a minute or so.
+# make fast builds jbn's sums natively for this machine's processor: faster on one CPU device.
 # Each sets up .venv by itself, once. Another interpreter: make test PYTHON=python3.13
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: compare test check quick clean
+.PHONY: compare test check quick fast clean
 
 compare: .venv/.experiments
 	$(BIN)/python -m experiments run configs/digits.py --out runs/digits
@@ -25,6 +26,12 @@ check: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
+
+fast: jbn/_numerics/column_sums.so
+
+jbn/_numerics/column_sums.so: jbn/_numerics/column_sums.cc | .venv/.experiments
+	$(CXX) -std=c++17 -O3 -march=native -fPIC -shared \
+	  -isystem "$$($(BIN)/python -c 'import jax; print(jax.ffi.include_dir())')" $< -o $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -51,4 +58,4 @@ $(BIN)/python:
 	@touch $@
 
 clean:
-	rm -rf .venv runs dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv runs dist build .pytest_cache .ruff_cache .hypothesis jbn/_numerics/column_sums.so

@@ -8,7 +8,7 @@ import optax
 from flax.training.train_state import TrainState
 from sklearn.datasets import load_digits
 
-from jbn.convert import from_torch, to_linen
+from jbn.convert import model_from_torch
 from jbn.linen import BatchNorm
 
 IMAGES, LABELS = map(jnp.asarray, load_digits(return_X_y=True))
@@ -28,10 +28,8 @@ def load_state_dict():
 
 
 def from_state_dict(state):
-    variables = to_linen({"layers_1": from_torch(state)["1"]})
-    for i in (0, 3):  # kernels are transposed
-        linear = {"kernel": state[f"{i}.weight"].T, "bias": state[f"{i}.bias"]}
-        variables["params"][f"layers_{i}"] = linear
+    variables = jax.eval_shape(NETWORK.init, jax.random.key(0), IMAGES)
+    variables, _ = model_from_torch(state, into=variables, rename="layers_{}".format)
     return variables["params"], variables["batch_stats"]
 
 

@@ -4,17 +4,19 @@
 needs only JAX.
 """
 
-# The protocol of a variant, and the argument that it is called with.
+# The protocols of a variant and a schedule of them, and the argument that a variant is called with.
 from jbn._batch import Batch as Batch
+from jbn._batch import Schedule as Schedule
 from jbn._batch import Variant as Variant
 
 # The algorithm, assembled.
 from jbn._batch_norm import batch_norm as batch_norm
 from jbn._batch_norm import init as init
 
-# A trained layer merged into the Dense or Conv before it.
+# A trained layer merged into the Dense or Conv before or after it.
 from jbn._fold import as_affine as as_affine
 from jbn._fold import fold as fold
+from jbn._fold import fold_forward as fold_forward
 
 # The parts of the algorithm: describe a batch, pool descriptions, normalise.
 from jbn._moments import batch_moments as batch_moments
@@ -40,6 +42,7 @@ from jbn._variants import Detached as Detached
 from jbn._variants import Ghost as Ghost
 from jbn._variants import Noisy as Noisy
 from jbn._variants import Renorm as Renorm
+from jbn._variants import RenormSchedule as RenormSchedule
 from jbn._variants import Running as Running
 from jbn._variants import Standard as Standard
 from jbn._variants import Uncentered as Uncentered

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Bool, Float, Inexact
+from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from jbn._moments import clean_padding, sync_measured, sync_moments
 from jbn._normalize import apply_moments
@@ -45,7 +45,7 @@ class Batch:
 
     @classmethod
     def of(cls, x: Array, mask: Array | None, guess: Array, devices: Devices | None) -> "Batch":
-        """A batch of `x`, whose statistics are kept in float32 at least."""
+        """Makes a batch of `x`, whose statistics are kept in float32 at least."""
         dtype = statistics_dtype(x.dtype)
         values = Values.of(clean_padding(x, mask), dtype)
         return cls(values, mask, guess.astype(dtype), devices)
@@ -67,9 +67,9 @@ class Batch:
         return self.devices.groups if isinstance(self.devices, AxisGroups) else None
 
     def measure(self, epsilon: float | Float[Array, ""] = 0.0) -> Measured:
-        """The moments of the whole batch, over mask and devices.
+        """Measures the moments of the whole batch, over mask and devices.
 
-        In units in which the powers of variance plus `epsilon` are in range.
+        They come in units in which the powers of variance plus `epsilon` are in range.
         """
         measured = measure(self.values, self.mask, self.guess, epsilon)
         if self.devices is not None:
@@ -77,12 +77,12 @@ class Batch:
         return checkpoint_name(measured, MEASURED)
 
     def centre(self, moments: Moments) -> Float[Array, "*batch C"]:
-        """`x` less the mean, which is right to rounding also where the mean is large."""
+        """Subtracts the mean from `x`, right to rounding also where the mean is large."""
         mean, rest = (per_feature(v, self.x) for v in (moments.mean, moments.remainder))
         return (self.x - mean) - rest
 
     def mean(self, of: Float[Array, "*batch C"]) -> Float[Array, "C"]:
-        """The mean of numbers shaped as `x` over what counts in the whole batch.
+        """Averages numbers shaped as `x` over what counts in the whole batch.
 
         Over mask and devices; zero where nothing counts. A statistic of one's own begins here.
         """
@@ -91,7 +91,7 @@ class Batch:
         return self.sync(Moments(mean, jnp.zeros_like(mean), size)).mean
 
     def sync(self, moments: Moments) -> Moments:
-        """The moments of the whole batch, from those of this device's part of it."""
+        """Pools the moments of this device's part of the batch with those of the others."""
         if self.axis_name is None:
             return moments
         groups = self.axis_index_groups
@@ -100,16 +100,16 @@ class Batch:
     def normalize(
         self, moments: Measured | Moments, affine: Affine, epsilon: Float[Array, ""]
     ) -> Inexact[Array, "*batch C"]:
-        r"""$\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta$ with the given moments."""
+        r"""Returns $\gamma (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta$ with given moments."""
         if isinstance(moments, Moments):
             moments = Measured.about(moments)
         return apply_moments(self.values, moments, *affine, epsilon)
 
     def groups(self, size: int) -> "Batch":
-        """The batch in groups of `size` successive examples along a new first axis, on no other
-        device. Its values and mask are to be mapped over, for example by `jax.vmap`.
-        """
+        """Splits the batch into groups of `size` successive examples along a new first axis.
 
+        Map over its values and mask, for example by `jax.vmap`. A group lies on one device.
+        """
         values, mask = self.values, self.mask
         if mask is not None:
             mask = jnp.broadcast_to(mask, (values.wide.shape[0], *mask.shape[1:]))
@@ -149,7 +149,26 @@ class Variant(Protocol):
     def __hash__(self) -> int: ...
 
 
-def population_of(variant: Variant) -> Variant:
+@runtime_checkable
+class Schedule(Protocol):
+    """A variant for each training step: the `variant` of a layer, which counts the steps.
+
+    A frozen, hashable, printable value, `RenormSchedule()` for example. `batch_norm` has no count:
+    give it `schedule.at(step)`.
+    """
+
+    def at(self, step: Int[Array, ""]) -> Variant:
+        """Returns the variant of a step: 0 at first, and traced in a compiled program."""
+        ...
+
+    def population(self) -> Variant:
+        """Returns the variant that normalises as inference will, as `Variant.population`."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+def population_of(variant: Variant | Schedule) -> Variant:
     """Returns `variant.population()`; refuses a variant that has none."""
     if not hasattr(variant, "population"):
         raise TypeError(

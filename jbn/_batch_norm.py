@@ -32,7 +32,7 @@ from jbn._variants import Standard
 
 
 def init(num_features: int, dtype=jnp.float32) -> tuple[Affine, RunningStats]:
-    """Scale 1 and bias 0 of type `dtype`; running mean 0 and variance 1, at least float32.
+    """Returns scale 1, bias 0 of type `dtype`; running mean 0, variance 1 of at least float32.
 
     >>> affine, stats = init(3)
     >>> print(affine.scale, affine.bias, stats.mean, stats.var)

@@ -29,7 +29,7 @@ Parts = TypeVar("Parts", Moments, Measured)
 def batch_moments(
     x: Float[Array, "*batch C"], *, mask: Array | None = None, weights: Array | None = None
 ) -> Moments:
-    r"""Mean, biased variance and size of each feature over all axes but the last.
+    r"""Measures mean, biased variance and size of each feature over all axes but the last.
 
     $$\mu = \frac1n \sum_i x_i, \qquad \sigma^2 = \frac1n \sum_i (x_i - \mu)^2$$
 
@@ -89,7 +89,7 @@ def _weighted_moments(x: Array, mask: Array | None, weights: Array) -> Moments:
 
 
 def clean_padding(x: Array, mask: Array | None) -> Array:
-    """Zeros for the NaN and inf that `mask` excludes: 0 * NaN would be NaN in every gradient."""
+    """Replaces the NaN and inf that `mask` excludes by zeros: 0 * NaN is NaN in every gradient."""
     return x if mask is None else _zero_unless(mask | jnp.isfinite(x), x)
 
 
@@ -100,7 +100,7 @@ def _zero_unless(keep: Array, x: Array) -> Array:
 
 
 def pool_moments(stacked: Moments) -> Moments:
-    r"""The moments of a batch from those of its parts, stacked along the first axis: exact.
+    r"""Pools the moments of the parts of a batch, stacked along the first axis, exactly.
 
     $$n = \sum_k n_k, \qquad \mu = \sum_k \frac{n_k}{n} \mu_k, \qquad
       \sigma^2 = \sum_k \frac{n_k}{n} \left(\sigma_k^2 + (\mu_k - \mu)^2\right)$$
@@ -138,7 +138,7 @@ def _pool_moments(stacked: Moments) -> Moments:
 
 
 def _pool(parts: Moments, present: Array, axes: tuple[int, ...]) -> Moments:
-    """The moments of the parts that are `present`, along `axes`."""
+    """Pools the parts that are `present` along `axes`."""
     size = jnp.sum(parts.size, axis=axes, keepdims=True)
     weight = parts.size / jnp.where(size > 0, size, 1)
 
@@ -156,7 +156,7 @@ def _pool(parts: Moments, present: Array, axes: tuple[int, ...]) -> Moments:
 
 
 def pool_measured(stacked: Measured) -> Measured:
-    """`pool_moments` of parts that were measured each in units of its own."""
+    """Pools parts that were measured each in units of its own."""
     (factors, shift), mean, _, size = lax.stop_gradient(stacked)
     present = size > 0
     factor = jnp.min(factors, axis=0, where=present, initial=jnp.inf)
@@ -178,7 +178,7 @@ def sync_moments(
     *,
     axis_index_groups: Iterable[Iterable[int]] | None = None,
 ) -> Moments:
-    """The moments of the whole batch, from those that each device holds of its part.
+    """Pools the moments that each device holds of its part into those of the whole batch.
 
     Exact for parts of any sizes, empty ones included: sizes travel with the means. One collective.
 
@@ -196,23 +196,23 @@ def sync_moments(
     if moments.size.ndim != 1:
         raise ValueError(f"moments must have shape (C,), got {moments.size.shape}.")
     parts, together = gather(moments, group_axis(axis_name, axis_index_groups))
-    return pool_moments(_only(together, parts))
+    return pool_moments(_drop_other_groups(together, parts))
 
 
 def sync_measured(measured: Measured, devices: Devices) -> Measured:
-    """`sync_moments` for parts that were measured each in units of its own."""
+    """Pools what devices measured each in units of its own."""
     parts, together = gather(measured, devices)
-    return pool_measured(_only(together, parts))
+    return pool_measured(_drop_other_groups(together, parts))
 
 
-def _only(together: Bool[Array, "K"], parts: Parts) -> Parts:
-    """`parts` with those of other groups made empty."""
+def _drop_other_groups(together: Bool[Array, "K"], parts: Parts) -> Parts:
+    """Makes the parts of other groups empty."""
     together = together.reshape(-1, *[1] * (parts.size.ndim - 1))
     return parts._replace(size=jnp.where(together, parts.size, 0))
 
 
 def bessel_correction(moments: Moments) -> Moments:
-    r"""The unbiased variance, $\sigma^2 n / (n - 1)$, in place of the biased one.
+    r"""Replaces the biased variance by the unbiased one, $\sigma^2 n / (n - 1)$.
 
     PyTorch keeps this one in its running statistics (its `var` divides by n - 1), and still
     normalises the batch with the biased one. A sample of one has no unbiased variance and keeps its

@@ -66,7 +66,7 @@ def register_record(cls: Class) -> Class:
 
 
 def _as_child(value: Any) -> Any:
-    """A value that is no pytree, as a variant of a user's class may be, as a static one."""
+    """Makes a value that is no pytree, as a variant of a user's class may be, a static one."""
     return Partial(value) if callable(value) and jax.tree_util.all_leaves([value]) else value
 
 
@@ -76,7 +76,7 @@ def _from_child(value: Any) -> Any:
 
 
 def equal(one: Any, other: Any) -> bool:
-    """Whether two values of one class hold equal leaves: `==`, where those may be arrays."""
+    """Tells whether two values of one class hold equal leaves: `==`, where those may be arrays."""
     if type(one) is not type(other):
         return False
     leaves, structure = jax.tree.flatten(one)

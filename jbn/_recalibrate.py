@@ -1,12 +1,10 @@
-"""Population statistics: what inference should read, from the data itself instead of an average.
+"""Recalibration: statistics of the population in place of a running average.
 
 A running average remembers weights that are gone, and weighs the last batches most. One sweep over
 the data with the final weights gives the mean and variance that it only estimates.
 """
 
-import importlib.util
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -44,26 +42,24 @@ def recalibrate(
     batches: Iterable[Any],
     *,
     epsilon: float = 1e-5,
-    progress: bool = False,
 ) -> tuple[Any, dict[str, Drift]]:
-    r"""Running statistics replaced by those of the population ("precise batch norm").
+    r"""Replaces running statistics by those of the population ("precise batch norm").
 
     $$n = \sum_k n_k, \qquad \mu = \sum_k \frac{n_k}{n} \mu_k, \qquad
       \sigma^2 = \sum_k \frac{n_k}{n} \left(\sigma_k^2 + (\mu_k - \mu)^2\right)$$
 
     All layers in one sweep: each batch is normalised by its own statistics, as in training, so
     that a layer sees what the layers below send it in training. Batches may differ in size; a
-    sum kept in float64 makes their order and their number irrelevant. Nothing changes if
-    `batches` fails half-way: the result is a new value.
+    sum kept in float64 makes their order and their number irrelevant. `stats` is left as it is.
 
     Args:
       moments: from a batch to the `Moments` of what each layer normalises, in the structure of
         `stats`. It is compiled, once for each shape of a batch.
       stats: one `RunningStats`, or any tree of them. Their types do not change.
-      batches: what to call `moments` with. A feature without evidence in a batch (nothing counted,
-        or not finite) is left out of it; one without any keeps its old statistics.
+      batches: what to call `moments` with; `tqdm(batches)` shows progress. A feature without
+        evidence in a batch (nothing counted, or not finite) is left out of it; one without any
+        keeps its old statistics.
       epsilon: only for the report.
-      progress: show a progress bar on stderr.
 
     Returns:
       The new `stats`, and for each layer, by its path in `stats`, its `Drift`.
@@ -85,7 +81,7 @@ def recalibrate(
     1.63 6.00 3
     """
     check_epsilon(epsilon, jnp.float32)
-    pooled = population(jax.jit(moments), batches, progress=progress)
+    pooled = population(jax.jit(moments), batches)
     layers, structure = jax.tree.flatten_with_path(
         stats, is_leaf=lambda node: isinstance(node, RunningStats)
     )
@@ -99,17 +95,15 @@ def recalibrate(
     return jax.tree.unflatten(structure, new), report
 
 
-def population(
-    moments: Callable[[Any], Any], batches: Iterable[Any], *, progress: bool = False
-) -> Any:
-    """The pooled `Moments`, in float64, of what `moments` gives for each batch."""
+def population(moments: Callable[[Any], Any], batches: Iterable[Any]) -> Any:
+    """Returns the pooled `Moments`, in float64, of what `moments` gives for each batch."""
     if isinstance(batches, jax.Array | np.ndarray):
         raise TypeError(
             f"batches must be an iterable of batches, got an array of shape {batches.shape}, whose "
             "parts are examples. Give a list of it: [x]."
         )
     total = None
-    for batch in track(batches) if progress else batches:
+    for batch in batches:
         try:
             found = moments(native(batch))
         except Exception as error:
@@ -129,7 +123,7 @@ def population(
 
 
 def replace_stats(old: RunningStats, pooled: Moments, epsilon: float) -> tuple[RunningStats, Drift]:
-    """`pooled` in place of `old`, and how far apart they were."""
+    """Returns `pooled` in the types of `old`, and how far apart they were."""
     with jax.enable_x64(True):
         new, drift = _replace(old, pooled, epsilon)
     return new, Drift(*map(float, drift))
@@ -169,20 +163,3 @@ def _pool(total: Any, found: Any) -> Any:
         return pool_moments(jax.tree.map(lambda *pair: jnp.stack(pair), a, b))
 
     return jax.tree.map(one, total, _begin(found), is_leaf=_is_moments)
-
-
-def track(batches: Iterable[Any]) -> Iterator[Any]:
-    """`batches` with a progress bar on stderr: rich's where it is installed, else a counter."""
-    if importlib.util.find_spec("rich"):
-        from rich.console import Console
-        from rich.progress import track as rich_track
-
-        yield from rich_track(batches, "Recalibrating", console=Console(stderr=True))
-        return
-    total = f" of {len(batches)}" if hasattr(batches, "__len__") else ""  # type: ignore
-    try:
-        for count, batch in enumerate(batches, 1):
-            print(f"\rRecalibrating: batch {count}{total}", end="", file=sys.stderr, flush=True)
-            yield batch
-    finally:
-        print(file=sys.stderr)

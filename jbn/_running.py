@@ -56,7 +56,7 @@ def update_running(
 
 
 def blend(stats: RunningStats, moments: Moments, keep, take) -> RunningStats:
-    """`update_running` by its two weights."""
+    """Does what `update_running` does, by its two weights."""
     moments = jax.tree.map(lambda leaf: sharded_like(leaf, stats.mean), lax.stop_gradient(moments))
     sound = jnp.isfinite(moments.mean) & jnp.isfinite(moments.var)
 
@@ -75,7 +75,7 @@ _blend = jax.jit(blend)
 
 
 def warmup_momentum(step, momentum: float = 0.99) -> Float[Array, ""]:
-    r"""A momentum under which the running average is exact from the first step.
+    r"""Returns a momentum under which the running average is exact from the first step.
 
     $$m_t = \min\left(m, \frac{t}{t + 1}\right)$$
 
@@ -104,7 +104,7 @@ def _check_step(step):
 
 
 def debiased_momentum(step, momentum: float = 0.99) -> Float[Array, ""]:
-    r"""A momentum under which the running average is a zero-debiased one, as in Haiku and Adam.
+    r"""Returns a momentum under which the running average is zero-debiased, as in Haiku and Adam.
 
     $$m_t = 1 - \frac{1 - m}{1 - m^{t + 1}}$$
 

@@ -43,8 +43,7 @@ FLOORS = {
     "configs": 10,
     "examples": 10,
 }
-# rich is used where it is installed, and nothing needs it.
-THIRD_PARTY = {0: {"jax", "jaxtyping", "numpy"}, 3: {"rich"}, 5: {"flax"}}
+THIRD_PARTY = {0: {"jax", "jaxtyping", "numpy"}, 5: {"flax"}}
 
 
 def floor(module: str) -> int | None:

@@ -65,6 +65,11 @@ def test_explicit_axes_need_nothing_of_the_model(run):
     assert accuracy > 0.88
 
 
+def test_training_with_rounded_kernels_is_better_than_rounding_afterwards(run):
+    afterwards, in_training = accuracies(run("quantisation_aware").printed)
+    assert in_training > max(0.8, afterwards + 0.1)
+
+
 def test_one_device_is_enough():
     settings = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
     script = [sys.executable, "-W", "error", str(EXAMPLES / "data_parallel.py")]

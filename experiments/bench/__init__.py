@@ -149,6 +149,58 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
 
         finish("train", lambda: train.measure(steps=steps, runs=runs, rounds=rounds), out)
 
+    def compile(rounds: Count = 5, seed: int = 0, out: Path | None = None) -> None:
+        """Take the CPU time to compile a training step of a ResNet, in processes of their own.
+
+        Args:
+            rounds: Processes for each norm.
+            seed: Of the order.
+            out: Folder for compile.csv and compile.md; without it nothing is written.
+        """
+        from experiments.bench import compile
+
+        finish(lambda: compile.measure(rounds=rounds, seed=seed), out)
+
+    def layers(
+        dtypes: tuple[Literal["float32", "bfloat16"], ...] = (),
+        width: Count = 1024,
+        batch: Count = 8192,
+        layers: Count = 10,
+        rounds: Count = 10,
+        seed: int = 0,
+        out: Path | None = None,
+    ) -> None:
+        """Time a step of layers with and without the loop in which a norm may sweep again.
+
+        Args:
+            dtypes: Types of x; by default float32, and on a GPU bfloat16 too.
+            width: Features of every layer.
+            batch: Examples.
+            layers: How many times Dense, norm, ReLU.
+            rounds: In each round every case is timed once, in random order.
+            seed: Of the inputs and of the order.
+            out: Folder for layers.csv and layers.md; without it nothing is written.
+        """
+        from experiments.bench import layers as bench
+
+        finish(
+            lambda: bench.measure(
+                dtypes, width=width, batch=batch, layers=layers, rounds=rounds, seed=seed
+            ),
+            out,
+        )
+
+    def gpu(out: Path, rehearse: bool = False) -> None:
+        """Measure all that runs on a GPU, in five minutes; a part that fails costs no other.
+
+        Args:
+            out: Folder for the files of op, accuracy, layers and train.
+            rehearse: Small sizes: whether it works, on any machine.
+        """
+        from experiments.bench import gpu
+
+        gpu.main(out, rehearse=rehearse)
+
     def compiled(
         targets: tuple[Literal["tpu", "h100"], ...] = (),
         programs: tuple[Literal["norm", "dense", "conv", "runner"], ...] = (),
@@ -185,6 +237,18 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         scale = Scale(mib * compiled.MIB, layers)
         finish("compiled", lambda: compiled.measure(selection, scale), out)
 
+    def verdicts(studies: Count = 400, seed: int = 0, out: Path | None = None) -> None:
+        """Simulate studies of known effects, and count how often a verdict is wrong.
+
+        Args:
+            studies: Of each case.
+            seed: Of all draws.
+            out: Folder for verdicts.csv and verdicts.md; without it nothing is written.
+        """
+        from experiments.bench import verdicts
+
+        finish(lambda: verdicts.measure(studies, seed), out)
+
     tyro.extras.subcommand_cli_from_dict(
         {
             "op": op,
@@ -192,7 +256,11 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
             "accuracy": accuracy,
             "memory": memory,
             "train": train,
+            "compile": compile,
+            "layers": layers,
+            "gpu": gpu,
             "compiled": compiled,
+            "verdicts": verdicts,
         },
         prog=prog,
         description="Measure jbn beside Flax, Haiku, Equinox, Keras and PyTorch.",

@@ -50,14 +50,16 @@ def _show(directory: Path, console: Console) -> None:
 
 def _find(directory: Path) -> _Found:
     from experiments.runner import checkpoint, folder
-    from experiments.study.config import swept
     from experiments.system import lock
 
     try:
         config = folder.read_config(directory) or {}
         total = len(config["norms"]) * config["steps"]
-        networks = sum(len(swept(config, norm)) for norm in config["norms"].values())
-        runs = networks * len(config["learning_rates"]) * len(config["seeds"])
+        runs = (
+            len(config["identity"]["networks"])
+            * len(config["learning_rates"])
+            * len(config["seeds"])
+        )
         if (dataset := folder.finished(directory)) is not None:
             return _Found("finished", f"{int((dataset.diverged_at >= 0).sum())} of {runs}")
         saved = checkpoint.peek(directory)

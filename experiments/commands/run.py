@@ -101,7 +101,8 @@ def _main(arguments: list[str], stop: Stop) -> None:
 
 def _choose(arguments: list[str]) -> "tuple[_Run, dict[str, Study]]":
     """The flags, and the studies of the config with the fields that are overridden."""
-    from experiments.study.config import Study, load_studies, override
+    from experiments.study.config import Study
+    from experiments.study.load import load_studies, override
 
     @dataclass(kw_only=True)
     class Run(_Run):
@@ -146,8 +147,8 @@ def _join(arguments: list[str]) -> Console:
 def _plan(folders: "Mapping[Path, Study]", chosen: _Run, console: Console) -> None:
     from experiments.runner.folder import FolderError, check
     from experiments.runner.plan import print_plan
-    from experiments.study.config import ConfigError
     from experiments.study.data import DataError
+    from experiments.study.values import ConfigError
     from experiments.system import machines
 
     with ending(BAD_INPUT, ConfigError, DataError, FolderError, OSError):
@@ -196,8 +197,8 @@ def _carry_out(work: _Work, chosen: _Run, *, command: str, console: Console, sto
 def _failures() -> Iterator[None]:
     from experiments.runner.checkpoint import CheckpointError
     from experiments.runner.folder import FolderError
-    from experiments.study.config import ConfigError
     from experiments.study.data import DataError
+    from experiments.study.values import ConfigError
     from experiments.system import machines
     from experiments.system.lock import LockedError
     from experiments.system.machines import MachinesError

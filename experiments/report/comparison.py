@@ -15,15 +15,16 @@ from experiments.report.captions import Caption
 from experiments.report.figures import COLOURS, PAPER
 from experiments.report.pages import render
 from experiments.report.panels import Figure, curves, line, panels, verbatim
-from experiments.report.summary import (
+from experiments.report.runs import (
     at_rates,
     best_learning_rates,
     choices,
     final_accuracy,
-    summarize,
+    judged,
+    score_name,
 )
+from experiments.report.summary import summarize
 from experiments.report.write import Rows, load_study, network_rows
-from experiments.study.models import NUM_CLASSES
 from experiments.system.console import printable
 from experiments.system.files import write_whole
 
@@ -31,8 +32,8 @@ CAPTIONS = {
     "gain": Caption(
         "What the norm adds, at every learning rate",
         "Test accuracy after training, of a study's network less that of its first one, in "
-        "percentage points, mean over seeds; a run that diverged counts as guessing. Last: each of "
-        "the two at its own best rate.",
+        "percentage points, mean over seeds; a run whose loss was not finite counts as guessing. "
+        "Last: each of the two at its own best rate.",
         (),
     ),
     "accuracy": Caption(
@@ -71,6 +72,8 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
     drawings = {"gain": gain, "accuracy": accuracy, "learning_rate": learning_rate}
     if all(dataset.norm.size == 1 for dataset in studies.values()):
         del drawings["gain"]
+    scores = {score_name(dataset) for dataset in studies.values()}
+    score = scores.pop() if len(scores) == 1 else "score"
     figures = {name: [draw(studies)] for name, draw in drawings.items()}
     page = render(
         "comparison.html.jinja",
@@ -79,7 +82,7 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
         claims={name: dataset.attrs.get("claim", "") for name, dataset in studies.items()},
         seeds={name: dataset.seed.size for name, dataset in studies.items()},
         table=comparison_table(studies),
-        captions={name: CAPTIONS[name] for name in figures},
+        captions={name: CAPTIONS[name].about(score) for name in figures},
         measured={},
         command=printable(f"python -m experiments report {shlex.join(map(str, directories))}"),
     )
@@ -104,7 +107,7 @@ def gain(studies: Mapping[str, xr.Dataset]) -> Figure:
     """Accuracy of each network less that of its study's first, rate by rate, as a map."""
     rows: dict[str, dict[str, float]] = {}
     for name, dataset in studies.items():
-        final = final_accuracy(dataset).fillna(1 / NUM_CLASSES)
+        final = final_accuracy(dataset)
         best = at_rates(final.to_dataset(name="best"), best_learning_rates(dataset)).best
         best = best.drop_vars("learning_rate").expand_dims(learning_rate=["best"])
         final = final.assign_coords(learning_rate=[f"{r:g}" for r in final.learning_rate.values])
@@ -141,7 +144,7 @@ def accuracy(studies: Mapping[str, xr.Dataset]) -> Figure:
     figure, drawn, last = panels([""], 1), 0, 1
     for name, dataset in studies.items():
         _, runs = choices(dataset)[-1]
-        named = runs.test_accuracy.assign_coords(norm=_labels(name, dataset))
+        named = judged(runs).assign_coords(norm=_labels(name, dataset))
         curves(figure, 0, 100 * named, ".1f", " %", first=drawn)
         drawn, last = drawn + dataset.norm.size, max(last, int(dataset.step[-1]))
     figure.update_xaxes(range=(-0.015 * last, 1.025 * last))

@@ -1,32 +1,24 @@
-"""What a summary's numbers show and what they do not, in words that follow their signs.
+"""Findings of a study in words: what its numbers show, and what they do not.
 
-A difference is called one only where its 95 % interval excludes "no difference"; everything else is
-level, whichever way its mean points. Batch norm losing is worded as plainly as batch norm winning.
+The words follow the verdicts of the summary: better, worse, equal within the margin, undecided.
+Batch norm losing is worded as plainly as batch norm winning.
 """
 
 from typing import Any
+
+from experiments.report.inference import verdict
 
 Summary = dict[str, Any]
 
 
 def findings(summary: Summary) -> dict[str, str]:
     """The two halves of the paragraph that opens a report: `shows` and `does_not_show`."""
-    compared = [_compared(summary, comparison) for comparison in summary["comparisons"]]
+    compared = [_arm(summary, arm) for arm in summary["arms"]]
+    compared += [_compared(summary, comparison) for comparison in summary["comparisons"]]
     return {
         "shows": "\n".join(compared or [_alone(summary)]),
         "does_not_show": " ".join(filter(None, [_limits(summary), _edges(summary)])),
     }
-
-
-def verdict(estimate: Summary, neutral: float = 0.0) -> str:
-    """`higher` or `lower` than `neutral`, `level`, `one seed` (no interval) or `unknown`."""
-    if estimate["mean"] is None:
-        return "unknown"
-    if estimate["low"] is None:
-        return "one seed"
-    if estimate["low"] > neutral:
-        return "higher"
-    return "lower" if estimate["high"] < neutral else "level"
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
@@ -44,73 +36,86 @@ def times(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}"
 
 
+def _arm(summary: Summary, arm: Summary) -> str:
+    settings = "; ".join(f"“{label}” at {setting}" for label, setting in arm["settings"].items())
+    where = f"Each at the best of its settings, {arm['tried']} at most ({settings})"
+    return _outcome(arm, arm, summary, where)
+
+
 def _compared(summary: Summary, comparison: Summary) -> str:
     best, same = comparison["best_rate"], comparison["same_rate"]
     norm, baseline = comparison["norm"], comparison["baseline"]
-    rates = {name: rate for name, rate in best["learning_rate"].items() if rate is not None}
-    if len(rates) < 2:
-        lost = " and ".join(f"“{n}”" for n in (norm, baseline) if n not in rates)
-        return f"Every run of {lost} diverged, so there is nothing to compare."
+    rates = best["learning_rate"]
     tried = len(summary["learning_rates"])
     if rates[norm] == rates[baseline]:
         where = f"At the learning rate {rates[norm]:g}"
         where += ", the best of both networks" if tried > 1 else ", the only one tried"
-        sentences = [_outcome(summary, comparison, best, where)]
+        sentences = [_outcome(comparison, best, summary, where)]
     else:
         own = f"“{norm}” at {rates[norm]:g}, “{baseline}” at {rates[baseline]:g}"
         where = f"Each at its best of the {tried} learning rates tried ({own})"
         alike = f"At the same rate, {rates[baseline]:g} (the best one of “{baseline}”)"
         sentences = [
-            _outcome(summary, comparison, best, where),
-            _outcome(summary, comparison, same, alike),
+            _outcome(comparison, best, summary, where),
+            _outcome(comparison, same, summary, alike),
         ]
     if tried > 1:
         sentences += [_rate_for_rate(comparison), _stability(summary, comparison)]
     return " ".join(sentences)
 
 
-def _outcome(summary: Summary, comparison: Summary, pair: Summary, where: str) -> str:
+def _outcome(comparison: Summary, pair: Summary, summary: Summary, where: str) -> str:
     norm, baseline = comparison["norm"], comparison["baseline"]
-    difference, seeds = pair["accuracy_difference"], len(summary["seeds"])
-    outcome = verdict(difference)
-    if outcome == "unknown":
-        return f"{where}, no seed of both networks stayed finite to the end."
+    difference, margin = pair["accuracy_difference"], 100 * summary["margin"]
     how = {
-        "higher": "ends higher than",
-        "lower": "ends lower than",
-        "level": "ends level with",
-        "one seed": "cannot be told from",
-    }[outcome]
+        "better": f"“{norm}” ends higher than “{baseline}”",
+        "worse": f"“{norm}” ends lower than “{baseline}”",
+        "equal": f"“{norm}” and “{baseline}” end equal within {margin:g} points",
+        "undecided": f"it is undecided which of “{norm}” and “{baseline}” ends higher",
+        "one seed": f"“{norm}” cannot be told from “{baseline}”",
+    }[difference["verdict"]]
     gain = points(difference["mean"])
-    sentence = f"{where}, “{norm}” {how} “{baseline}”: {gain} points of test accuracy"
-    if outcome == "one seed":
+    sentence = f"{where}, {how}: {gain} points of test {summary['score']}"
+    if difference["verdict"] == "one seed":
         sentence += ", from one seed and so without an interval"
     else:
         sentence += f" (95 % interval {points(difference['low'])} to {points(difference['high'])})"
-    if difference["pairs"] < seeds:
-        sentence += f", over the {difference['pairs']} of {seeds} seeds at which both stayed finite"
+    if difference["verdict"] == "undecided":
+        sentence += f"; {_what_would_decide(difference, summary)}"
     return f"{sentence}; {_sooner(norm, baseline, pair['speed_up'])}."
 
 
+def _what_would_decide(difference: Summary, summary: Summary) -> str:
+    if difference["seeds_to_decide"]:
+        return f"about {difference['seeds_to_decide']} seeds would decide"
+    if summary["test_examples"]:
+        return f"no number of seeds would decide, with {summary['test_examples']} test examples"
+    return "no number of seeds that one can run would decide"
+
+
+def highest_known(speed_ups: Summary) -> tuple[str, Summary] | None:
+    """Returns the highest target about whose pace something is known: no easy one is picked."""
+    return max(((t, s) for t, s in speed_ups.items() if s["kind"] != "unknown"), default=None)
+
+
 def _sooner(norm: str, baseline: str, speed_ups: Summary) -> str:
-    """The highest target about which something is known, so that the easy ones are not picked."""
-    known = {t: s for t, s in speed_ups.items() if s["kind"] != "unknown"}
-    if not known:
+    if (known := highest_known(speed_ups)) is None:
         lowest = percent(float(min(speed_ups)), 0)
-        return f"neither reaches {lowest} with every seed"
-    target, ratio = max(known.items())
+        return f"it is not known which reaches {lowest} sooner"
+    target, ratio = known
     goal, mean = percent(float(target), 0), ratio["mean"]
     if ratio["kind"] != "measured":
         winner, lead = (norm, mean) if ratio["kind"] == "at least" else (baseline, 1 / mean)
-        bound = f", at least {times(lead)} times sooner" if lead > 1 else ""
-        return f"“{winner}” alone reaches {goal} with every seed{bound}"
+        if lead <= 1:
+            return f"“{winner}” alone reaches {goal} with every seed"
+        return f"“{winner}” reaches {goal} at least {times(lead)} times sooner"
     outcome = verdict(ratio, neutral=1.0)
     if outcome == "one seed":
         return f"its speed-up to {goal} is {times(mean)} in that one seed"
     low, high = times(ratio["low"]), times(ratio["high"])
-    if outcome == "higher":
+    if outcome == "better":
         return f"it reaches {goal} {times(mean)} times sooner ({low} to {high})"
-    if outcome == "lower":
+    if outcome == "worse":
         low, high = times(1 / ratio["high"]), times(1 / ratio["low"])
         return f"it reaches {goal} {times(1 / mean)} times later ({low} to {high})"
     bounds = f"speed-up {times(mean)}, {low} to {high}"
@@ -118,13 +123,13 @@ def _sooner(norm: str, baseline: str, speed_ups: Summary) -> str:
 
 
 def _rate_for_rate(comparison: Summary) -> str:
-    outcomes = [verdict(c["accuracy_difference"]) for c in comparison["by_learning_rate"]]
+    outcomes = [c["accuracy_difference"]["verdict"] for c in comparison["by_learning_rate"]]
     said = {
-        "higher": "higher at {}",
-        "lower": "lower at {}",
-        "level": "level at {}",
+        "better": "higher at {}",
+        "worse": "lower at {}",
+        "equal": "equal at {}",
+        "undecided": "undecided at {}",
         "one seed": "undecided at {} (one seed to compare)",
-        "unknown": "incomparable at {} (no seed kept both finite)",
     }
     tried = len(outcomes)
     if len(set(outcomes)) == 1:
@@ -136,14 +141,17 @@ def _rate_for_rate(comparison: Summary) -> str:
 def _stability(summary: Summary, comparison: Summary) -> str:
     networks = {n: summary["norms"][n] for n in (comparison["norm"], comparison["baseline"])}
     stable = [f"{stable_rate(network)} for “{norm}”" for norm, network in networks.items()]
-    lost = [f"{_lost(network['diverged'])} of “{norm}”" for norm, network in networks.items()]
-    return f"The largest stable rate is {_listed(stable)}. Diverged: {_listed(lost)}."
+    failed = [f"{_failed(network)} of “{norm}”" for norm, network in networks.items()]
+    return f"The largest stable rate is {_listed(stable)}. Did not learn: {_listed(failed)}."
 
 
-def _lost(diverged: Summary) -> str:
-    finite = sum(run["by"] == "accuracy" for run in diverged["runs"])
-    aside = f" ({finite} with a finite loss, by accuracy)" if finite else ""
-    return f"{diverged['count']} of the {diverged['of']} runs{aside}"
+def _failed(network: Summary) -> str:
+    failed = network["did_not_learn"]
+    kinds = [run["by"] for run in failed["runs"]]
+    said = {"loss": "loss not finite", "fell": "fell back", "stuck": "stuck at chance"}
+    counts = [f"{kinds.count(kind)} {words}" for kind, words in said.items() if kind in kinds]
+    aside = f" ({', '.join(counts)})" if counts else ""
+    return f"{failed['count']} of the {failed['of']} runs{aside}"
 
 
 def stable_rate(network: Summary) -> str:
@@ -157,14 +165,12 @@ def stable_rate(network: Summary) -> str:
 def _alone(summary: Summary) -> str:
     (norm, network), *_ = summary["norms"].items()
     rate, accuracy = network["best_learning_rate"], network["final_accuracy"]
-    if rate is None:
-        return f"Every run of “{norm}”, the only network of this study, diverged."
     reach = ""
     if accuracy["low"] is not None:
         reach = f" (95 % interval {percent(accuracy['low'])} to {percent(accuracy['high'])})"
     return (
         f"“{norm}” is the only network of this study, so nothing is compared. At its best learning "
-        f"rate, {rate:g}, it ends at {percent(accuracy['mean'])} test accuracy{reach}."
+        f"rate, {rate:g}, it ends at {percent(accuracy['mean'])} test {summary['score']}{reach}."
     )
 
 
@@ -185,23 +191,28 @@ def _edges(summary: Summary) -> str:
 
 def _limits(summary: Summary) -> str:
     seeds, every = len(summary["seeds"]), summary["evaluate_every"]
-    widths = ", ".join(map(str, summary["config"].get("widths") or []))
-    layers = f" with hidden layers of {widths}" if widths else ""
-    chosen = "; and the rates called best were chosen on the same test accuracy"
+    network = summary["config"].get("network", "One network")
+    split = "validation" if summary["validation"] else "test"
+    chosen = (
+        f"; and each seed is read at the rate that the others chose by {split} {summary['score']}"
+    )
     chance = (
         "With one seed nothing here can be told from chance"
         if seeds == 1
         else f"The intervals span {seeds} seeds, of weights and batches, not other data or networks"
     )
+    shared = summary["test_examples"]
+    if shared and seeds > 1:
+        chance += f", and the sampling error of the {shared} test examples, which all seeds share"
     return " ".join(
         [
-            "Test accuracy is measured with population statistics, recalibrated on the training "
-            "data, so no early point suffers from a running average that is still warming up.",
+            f"Test {summary['score']} is measured with population statistics, recalibrated on the "
+            "training data, so no early point suffers from a running average that is still warming "
+            "up.",
             f"{chance}{chosen if len(summary['learning_rates']) > 1 else ''}.",
             f"Time is counted in steps{f', read every {every}' if every else ''}, not in seconds.",
-            f"A small MLP{layers} on {summary['data'] or 'small data'} says nothing of "
-            "convolutional or residual networks, of large data or of tiny batches, nor why any of "
-            "this happens.",
+            f"{network} on {summary['data'] or 'small data'} says nothing of other networks, of "
+            "other data or batches, nor why any of this happens.",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""What a study measured, boiled down to plain numbers with intervals: the content of summary.json.
+"""A study's measurements as plain numbers with intervals and verdicts: summary.json.
 
 The first norm of the dataset is the baseline. Every comparison is made twice, because the two
 answers often differ: at one and the same learning rate, and each network at its own best rate.
@@ -10,10 +10,34 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
+
+from experiments.report.arms import arms, has_arms, opponents, setting_name
+from experiments.report.inference import (
+    DISAGREEING,
+    Estimate,
+    geometric_interval,
+    mean_interval,
+    sampling_error,
+    seeds_to_decide,
+    speed_up,
+    verdict,
+)
+from experiments.report.runs import (
+    FAILURES,
+    at_rates,
+    best_learning_rates,
+    failed_runs,
+    final_accuracy,
+    first_evaluation,
+    judged,
+    rates_chosen_by_others,
+    same_for_all,
+    score_name,
+    steps_to,
+)
 
 TARGETS = (0.80, 0.90, 0.95)
-STABLE_FRACTION = 0.8
+MARGIN = 0.005
 GRADIENT_FIGURES = (
     "gradient_norm",
     "gradient_norm_cv",
@@ -23,35 +47,43 @@ GRADIENT_FIGURES = (
 )
 
 DEFINITIONS = {
-    "interval": "95 % Student t interval of the mean over seeds, cut to [0, 1] for an accuracy; a "
-    "comparison is paired by seed. With one seed there is none. Each interval stands alone: no "
-    "correction is made for how many are shown.",
-    "final_accuracy": "Test accuracy at the last step, at the best learning rate. "
-    "Diverged runs are kept out of every mean and counted beside it.",
-    "best_learning_rate": "Among the rates where no seed's loss stopped being finite (if there is "
-    "none, among all), those whose mean final accuracy is within one standard error of the "
-    "highest count as level; of them, the one with the highest accuracy averaged over training. "
-    "The test set chooses it.",
+    "interval": "95 % interval: Student's t over seeds, and the sampling error of a test set that "
+    "all seeds share, as root of the sum of squares; that error is at most the root of both "
+    "networks' error rates over the number of test examples. Where seeds are read at rates that "
+    "others choose and these differ, the variance over seeds counts three times, since the "
+    "readings are correlated (docs/results/verdicts.md). Cut to [0, 1] for an accuracy; for "
+    "steps and their ratios taken in logarithms. A comparison is paired by seed. With one seed "
+    "there is none. Each interval stands alone: no correction is made for how many are shown.",
+    "verdict": "Of an accuracy difference: equal if its interval lies within the margin, better or "
+    "worse if it lies above or below zero, else undecided; then the number of seeds that would "
+    "decide if mean and spread stayed as they are, unless the test set is the limit.",
+    "best_learning_rate": "The one of the highest mean final accuracy over all seeds, on "
+    "validation data if the study has them, else on the test set.",
+    "final_accuracy": "Test accuracy at the last step. Each seed is read at the rate that the "
+    "other seeds choose, so that no run is picked for its own luck. A run whose loss stopped being "
+    "finite counts as chance.",
+    "setting": "A learning rate, and a value of each field that the study has several values of. "
+    "An arm, all networks of one norm, is compared at its best setting, chosen as a rate is.",
     "same_rate": "Every network at the baseline's best learning rate.",
-    "steps_to": "The first evaluation at which test accuracy reaches the target. A run that "
-    "never does, or whose loss diverges, is `never` (null); a mean needs every seed to arrive. "
-    "Read to within one evaluation (`evaluate_every` steps), which no interval includes.",
+    "steps_to": "The first evaluation at which test accuracy reaches the target, the geometric "
+    "mean over seeds. A run that never does, or whose loss stops being finite, is `never` (null); "
+    "a mean needs every seed to arrive. Read to within one evaluation, which no interval includes; "
+    "`at most` if a run had arrived at the first.",
     "speed_up": "The baseline's steps over the network's, the geometric mean over seeds. Where a "
-    "run never arrives its steps are taken as the last step, so the ratio is a bound: `at least` "
-    "if only the baseline failed to arrive, `at most` if only the network did, `unknown` if both.",
-    "diverged": "Runs whose loss stopped being finite (by loss, with the step), and runs at a rate "
-    f"above the best that end below {STABLE_FRACTION:g} of this network's best mean accuracy (by "
-    "accuracy): normalised weights are scale-free and can diverge with a finite loss.",
+    "run never arrives its steps are taken as the last step, and where it had arrived at the first "
+    "evaluation as that one, so the ratio is a bound: `at least` or `at most`, or `unknown` where "
+    "the bounds point both ways.",
+    "did_not_learn": "Runs that failed by one rule at every rate: "
+    + "; ".join(f"{name}: {rule}" for name, rule in FAILURES.items())
+    + ".",
     "largest_stable_learning_rate": "Going up from the best rate, the last rate before the first "
-    "at which a run diverged; null if one diverged at the best rate itself.",
+    "at which a run did not learn; null if one did not at the best rate itself.",
     "gradients": "Means over training of the measured gradient quantities, then over seeds.",
 }
 
-Estimate = dict[str, Any]  # mean, low, high
-
 
 def summarize(dataset: xr.Dataset) -> dict[str, Any]:
-    """The numbers of one study as JSON types; what is not known (NaN) is `None`.
+    """Returns the numbers of one study as JSON types; what is not known (NaN) is `None`.
 
     Every quantity is defined in the result's `definitions`. Floats keep six significant digits, as
     many as the float32 measurements carry.
@@ -61,7 +93,7 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
         {'name': 'digits', ..., 'norms': {'none': {'best_learning_rate': 0.3, ...}}}
     """
     dataset = dataset.sortby("learning_rate")
-    baseline, *others = dataset.norm.values.tolist()
+    score = score_name(dataset)
     config = json.loads(dataset.attrs.get("config", "{}"))
     environment = json.loads(dataset.attrs.get("environment", "{}"))
     return _plain(
@@ -71,10 +103,18 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "learning_rates": dataset.learning_rate.values,
             "steps": dataset.step.values[-1],
             "evaluate_every": dataset.step.values[1] if dataset.step.size > 1 else None,
+            "test_examples": _test_examples(dataset),
+            "margin": _margin(dataset),
+            "score": score,
+            "validation": any(str(name).startswith("validation") for name in dataset),
             "targets": TARGETS,
             "norms": {norm: _network(dataset, norm) for norm in dataset.norm.values.tolist()},
-            "comparisons": [_comparison(dataset, baseline, norm) for norm in others],
-            "definitions": DEFINITIONS,
+            "arms": _arms(dataset),
+            "comparisons": [_comparison(dataset, *pair) for pair in opponents(dataset)],
+            "definitions": {
+                word.replace("accuracy", score): text.replace("accuracy", score)
+                for word, text in DEFINITIONS.items()
+            },
             "versions": environment.get("versions"),
             "device": environment.get("device"),
             "config": config,
@@ -83,150 +123,82 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
     )
 
 
-def final_accuracy(dataset: xr.Dataset) -> xr.DataArray:
-    """Test accuracy of each run at the last step; NaN if its loss stopped being finite."""
-    return dataset.test_accuracy.isel(step=-1, drop=True).where(dataset.diverged_at < 0)
+def _test_examples(dataset: xr.Dataset) -> int | None:
+    # Another score is no share of right answers, and its sampling error is not known here.
+    return dataset.attrs.get("test_examples") if "test_accuracy" in dataset else None
 
 
-def best_learning_rates(dataset: xr.Dataset) -> xr.DataArray:
-    """Each norm's best learning rate by `DEFINITIONS`; NaN if all its runs diverged.
-
-    Several rates often end equally well. Were chance to decide between them, so would it decide
-    how fast the network is said to be; the fastest of them is taken instead.
-    """
-    final = final_accuracy(dataset)
-    # A mean over survivors flatters a rate at which the weaker seeds blew up.
-    intact = final.mean("seed").where(final.notnull().all("seed"))
-    score = intact.where(intact.notnull().any("learning_rate"), final.mean("seed"))
-    error = final.std("seed", ddof=1) / np.sqrt(final.notnull().sum("seed"))
-    margin = error.where(score == score.max("learning_rate")).min("learning_rate").fillna(0)
-    level = score >= score.max("learning_rate") - margin
-    pace = dataset.test_accuracy.mean(("seed", "step")).where(level)
-    return pace.astype(float).idxmax("learning_rate")
-
-
-def same_learning_rates(dataset: xr.Dataset) -> xr.DataArray:
-    """The baseline's best learning rate, for every norm."""
-    best = best_learning_rates(dataset)
-    return xr.full_like(best, best.values[0])
-
-
-def at_rates(dataset: xr.Dataset, rates: xr.DataArray) -> xr.Dataset:
-    """Each norm's runs at its own rate; at the smallest rate where that is NaN."""
-    return dataset.sel(learning_rate=rates.fillna(dataset.learning_rate.values[0]))
-
-
-def choices(dataset: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
-    """The two comparisons, each with its intact runs `(norm, seed, ...)`; one if rates agree."""
-    best, same = best_learning_rates(dataset), same_learning_rates(dataset)
-    intact = dataset.where(dataset.diverged_at < 0)
-    rate = f"{same.values[0]:g}"
-    if best.equals(same):
-        return [(f"at rate {rate}", at_rates(intact, same))]
-    return [
-        (f"at the same rate, {rate}", at_rates(intact, same)),
-        ("at its best rate", at_rates(intact, best)),
-    ]
-
-
-def steps_to(accuracy: xr.DataArray, target: float) -> xr.DataArray:
-    """First step at which `accuracy` is at least `target`; NaN is never."""
-    return accuracy.step.where(accuracy >= target).min("step")
-
-
-def diverged_runs(runs: xr.Dataset, best: float) -> list[dict[str, Any]]:
-    """One network's diverged runs: learning rate, seed, step (None by accuracy), and by which."""
-    final = final_accuracy(runs)
-    peak = 0.0 if np.isnan(best) else float(final.sel(learning_rate=best).mean())
-    lost = []
-    for rate in runs.learning_rate.values:
-        for seed in runs.seed.values:
-            run = {"learning_rate": rate, "seed": seed}
-            step = int(runs.diverged_at.sel(run))
-            if step >= 0:
-                lost.append({**run, "step": step, "by": "loss"})
-            elif rate > best and final.sel(run) < STABLE_FRACTION * peak:
-                lost.append({**run, "step": None, "by": "accuracy"})
-    return lost
-
-
-def mean_interval(values: Any) -> Estimate:
-    """Mean and 95 % Student t interval of the finite `values`; no interval for fewer than two."""
-    values = np.asarray(values, dtype=np.float64)
-    values = values[np.isfinite(values)]
-    if values.size == 0:
-        return {"mean": None, "low": None, "high": None}
-    mean = values.mean()
-    if values.size == 1:
-        return {"mean": mean, "low": None, "high": None}
-    half = stats.t.ppf(0.975, values.size - 1) * stats.sem(values)
-    return {"mean": mean, "low": mean - half, "high": mean + half}
-
-
-def speed_up(baseline: Any, other: Any, last_step: int) -> Estimate:
-    """Geometric mean of `baseline / other`: steps paired by seed, NaN for never (DEFINITIONS)."""
-    baseline, other = np.asarray(baseline, float), np.asarray(other, float)
-    late, other_late = bool(np.isnan(baseline).any()), bool(np.isnan(other).any())
-    if late and other_late:
-        return {"mean": None, "low": None, "high": None, "kind": "unknown"}
-    steps = [np.maximum(np.where(np.isnan(s), last_step, s), 1) for s in (baseline, other)]
-    log_ratio = mean_interval(np.log(steps[0]) - np.log(steps[1]))
-    ratio = {key: None if value is None else np.exp(value) for key, value in log_ratio.items()}
-    if late or other_late:
-        return {**ratio, "low": None, "high": None, "kind": "at least" if late else "at most"}
-    return {**ratio, "kind": "measured"}
+def _margin(dataset: xr.Dataset) -> float:
+    return json.loads(dataset.attrs.get("config", "{}")).get("margin", MARGIN)
 
 
 def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
     runs = dataset.sel(norm=norm)
+    rates = rates_chosen_by_others(dataset)
     best = float(best_learning_rates(dataset).sel(norm=norm))
-    same = float(same_learning_rates(dataset).sel(norm=norm))
-    lost = diverged_runs(runs, best)
-    stable = _largest_stable(runs.learning_rate.values, best, lost)
+    failed = failed_runs(runs)
+    stable = _largest_stable(runs.learning_rate.values, best, failed)
+    same = same_for_all(rates).sel(norm=norm)
     return {
         "best_learning_rate": best,
-        **_at_rate(runs, best),
+        "rates_chosen_by_others": rates.sel(norm=norm).values,
+        **_at_rate(runs, rates.sel(norm=norm)),
         "largest_stable_learning_rate": stable,
         "largest_stable_is_largest_tried": stable == runs.learning_rate.values[-1],
-        "diverged": {"count": len(lost), "of": runs.diverged_at.size, "runs": lost},
-        "same_rate": {"learning_rate": same, **_at_rate(runs, same)},
+        "did_not_learn": {"count": len(failed), "of": runs.diverged_at.size, "runs": failed},
+        "same_rate": _at_rate(runs, same),
         "by_learning_rate": [
-            {"learning_rate": rate, "final_accuracy": _accuracy_interval(accuracy)}
-            for rate, accuracy in zip(runs.learning_rate.values, final_accuracy(runs).values)
+            {
+                "learning_rate": rate,
+                "final_accuracy": _accuracy(runs.sel(learning_rate=rate)),
+            }
+            for rate in runs.learning_rate.values
         ],
     }
 
 
-def _at_rate(runs: xr.Dataset, rate: float) -> dict[str, Any]:
-    chosen = _whole_runs(runs, rate)
+def _at_rate(runs: xr.Dataset, rates: xr.DataArray) -> dict[str, Any]:
+    chosen = at_rates(runs, rates)
+    first, factor = first_evaluation(runs), _factor(chosen)
     return {
-        "final_accuracy": _accuracy_interval(final_accuracy(chosen)),
+        "final_accuracy": _accuracy(chosen),
         "steps_to": {
-            f"{target:.2f}": _arrivals(steps_to(chosen.test_accuracy, target).values)
-            for target in TARGETS
+            f"{target:.2f}": _arrivals(_steps(chosen, target), first, factor) for target in TARGETS
         },
-        "gradients": {name: _over_training(chosen[name]) for name in GRADIENT_FIGURES},
+        "gradients": {name: _over_training(_intact(chosen)[name]) for name in GRADIENT_FIGURES},
     }
 
 
-def _whole_runs(runs: xr.Dataset, rate: float) -> xr.Dataset:
-    """The runs at `rate`, with all of a diverged run blanked: its good start is no result."""
-    if np.isnan(rate):
-        return runs.isel(learning_rate=0).where(False)
-    chosen = runs.sel(learning_rate=rate)
-    return chosen.where(chosen.diverged_at < 0).assign(diverged_at=chosen.diverged_at)
+def _steps(runs: xr.Dataset, target: float) -> np.ndarray:
+    return steps_to(judged(_intact(runs)), target).values
 
 
-def _accuracy_interval(accuracy: Any) -> Estimate:
-    interval = mean_interval(accuracy)
-    return {key: None if v is None else np.clip(v, 0, 1) for key, v in interval.items()}
+def _factor(*networks: xr.Dataset) -> float:
+    """Returns how often the variance over seeds counts, for networks each at its seeds' rates."""
+    agreed = all(np.unique(runs.learning_rate.values).size == 1 for runs in networks)
+    return 1.0 if agreed else DISAGREEING
 
 
-def _arrivals(steps: np.ndarray) -> dict[str, Any]:
-    arrived = np.isfinite(steps)
+def _intact(runs: xr.Dataset) -> xr.Dataset:
+    """Blanks all of a run whose loss stopped being finite: its good start is no result."""
+    return runs.where(runs.diverged_at < 0)
+
+
+def _accuracy(runs: xr.Dataset) -> Estimate:
+    accuracy = final_accuracy(runs).values
+    error = sampling_error(float(np.mean(accuracy)), 1.0, _test_examples(runs))
+    interval = mean_interval(accuracy, error, _factor(runs))
+    lowest = 0 if "test_accuracy" in runs else -np.inf
+    return {key: None if v is None else np.clip(v, lowest, 1) for key, v in interval.items()}
+
+
+def _arrivals(steps: np.ndarray, first: int, factor: float) -> dict[str, Any]:
+    arrived, early = np.isfinite(steps), bool((steps <= first).any())
     # The mean of those that arrive would be the better the more runs fail.
-    mean = mean_interval(steps if arrived.all() else [])
-    return {**mean, "reached": arrived.sum(), "of": steps.size, "by_seed": steps}
+    mean = geometric_interval(np.maximum(steps, 1) if arrived.all() else [], factor)
+    if early:
+        mean |= {"low": None, "high": None}
+    return {**mean, "reached": arrived.sum(), "of": steps.size, "at_most": early, "by_seed": steps}
 
 
 def _over_training(quantity: xr.DataArray) -> dict[str, Any]:
@@ -236,46 +208,83 @@ def _over_training(quantity: xr.DataArray) -> dict[str, Any]:
     return {str(layer): mean_interval(mean.sel(layer=layer)) for layer in mean.layer.values}
 
 
-def _largest_stable(rates: np.ndarray, best: float, lost: list[dict[str, Any]]) -> float:
-    unstable = [run["learning_rate"] for run in lost if run["learning_rate"] >= best]
+def _largest_stable(rates: np.ndarray, best: float, failed: list[dict[str, Any]]) -> float:
+    unstable = [run["learning_rate"] for run in failed if run["learning_rate"] >= best]
     stable = rates[(rates >= best) & (rates < min(unstable, default=np.inf))]
     return float(stable.max()) if stable.size else np.nan
 
 
 def _comparison(dataset: xr.Dataset, baseline: str, norm: str) -> dict[str, Any]:
-    best, same = best_learning_rates(dataset), same_learning_rates(dataset)
-    final = final_accuracy(dataset)
-    gain = final.sel(norm=norm) - final.sel(norm=baseline)
+    rates, best = rates_chosen_by_others(dataset), best_learning_rates(dataset)
+    one, two = (dataset.sel(norm=name) for name in (baseline, norm))
+    own = rates.sel(norm=baseline)
     return {
         "norm": norm,
         "baseline": baseline,
-        "best_rate": _pair(dataset, baseline, norm, best),
-        "same_rate": _pair(dataset, baseline, norm, same),
+        "best_rate": {
+            "learning_rate": {name: float(best.sel(norm=name)) for name in (baseline, norm)},
+            **_pair(at_rates(one, own), at_rates(two, rates.sel(norm=norm))),
+        },
+        "same_rate": {
+            "learning_rate": dict.fromkeys((baseline, norm), float(best.sel(norm=baseline))),
+            **_pair(at_rates(one, own), at_rates(two, own)),
+        },
         "by_learning_rate": [
-            {"learning_rate": rate, "accuracy_difference": _paired(gain.sel(learning_rate=rate))}
+            {
+                "learning_rate": rate,
+                "accuracy_difference": accuracy_difference(
+                    one.sel(learning_rate=rate), two.sel(learning_rate=rate)
+                ),
+            }
             for rate in dataset.learning_rate.values
         ],
     }
 
 
-def _pair(dataset: xr.Dataset, baseline: str, norm: str, rates: xr.DataArray) -> dict[str, Any]:
-    used = {name: float(rates.sel(norm=name)) for name in (baseline, norm)}
-    one, two = (_whole_runs(dataset.sel(norm=name), rate) for name, rate in used.items())
-    last_step = int(dataset.step.values[-1])
+def _arms(dataset: xr.Dataset) -> list[dict[str, Any]]:
+    """Compares norms each at the best of its settings, where a field has several values."""
+    if not has_arms(dataset):
+        return []
+    whole = arms(dataset)
+    rates, best = rates_chosen_by_others(whole), best_learning_rates(whole)
+    baseline, *others = whole.norm.values.tolist()
+    one = at_rates(whole.sel(norm=baseline), rates.sel(norm=baseline))
+    return [
+        {
+            "norm": norm,
+            "baseline": baseline,
+            "settings": {
+                label: setting_name(dataset, label, float(best.sel(norm=label)))
+                for label in (baseline, norm)
+            },
+            "tried": whole.learning_rate.size,
+            **_pair(one, at_rates(whole.sel(norm=norm), rates.sel(norm=norm))),
+        }
+        for norm in others
+    ]
+
+
+def _pair(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
+    limits = first_evaluation(one), int(one.step.values[-1]), _factor(one, two)
     return {
-        "learning_rate": used,
-        "accuracy_difference": _paired(final_accuracy(two) - final_accuracy(one)),
+        "accuracy_difference": accuracy_difference(one, two),
         "speed_up": {
-            f"{target:.2f}": speed_up(
-                steps_to(one.test_accuracy, target), steps_to(two.test_accuracy, target), last_step
-            )
+            f"{target:.2f}": speed_up(_steps(one, target), _steps(two, target), *limits)
             for target in TARGETS
         },
     }
 
 
-def _paired(difference: xr.DataArray) -> Estimate:
-    return {**mean_interval(difference), "pairs": int(difference.notnull().sum())}
+def accuracy_difference(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
+    """The accuracy of `two` less that of `one`, seed by seed, and what it decides."""
+    before, after = (final_accuracy(runs).values for runs in (one, two))
+    error = sampling_error(float(before.mean()), float(after.mean()), _test_examples(one))
+    difference, margin = after - before, _margin(one)
+    factor = _factor(one, two)
+    interval = mean_interval(difference, error, factor)
+    decided = verdict(interval, margin)
+    needed = seeds_to_decide(difference, margin, error, factor) if decided == "undecided" else None
+    return {**interval, "verdict": decided, "seeds_to_decide": needed}
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ they are put together.
 """
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from experiments.report.captions import CAPTIONS, DISTRIBUTION, VALUES
 from experiments.report.findings import findings, percent, points, stable_rate, times
 from experiments.report.pages import render
 from experiments.report.panels import Figure
-from experiments.report.summary import GRADIENT_FIGURES, choices, summarize
+from experiments.report.runs import SCORES, choices, judged
+from experiments.report.summary import GRADIENT_FIGURES, summarize
+from experiments.report.tiles import Tile, arm_tiles, tiles
 from experiments.runner import results
 from experiments.runner.folder import FIGURES, PAGE, SUMMARY
 from experiments.system import checksums
@@ -56,7 +59,12 @@ def write_report(directory: Path) -> Path:
 
 
 def print_table(summary: Summary, console: Console) -> None:
-    """The networks, their comparison and what it means, for a terminal."""
+    """Prints the verdicts, the networks, their comparison and what it means, for a terminal."""
+    for title, answers in _verdicts(summary):
+        console.print(Text(title))
+        for tile in answers:
+            interval = f" ({tile.interval})" if tile.interval else ""
+            console.print(Text(f"  {tile.question} {tile.answer}: {tile.number}{interval}"))
     for header, rows in _tables(summary):
         # A network's label may hold brackets, which would be markup to rich.
         table = Table(
@@ -74,20 +82,23 @@ def network_rows(summary: Summary) -> tuple[list[str], Rows]:
     networks = summary["norms"].values()
     rows = [
         ["best learning rate", *(_rate(n["best_learning_rate"]) for n in networks)],
-        ["final test accuracy (%)", *(_interval(n["final_accuracy"], _percent) for n in networks)],
+        [
+            f"final test {summary['score']} (%)",
+            *(_interval(n["final_accuracy"], _percent) for n in networks),
+        ],
     ]
     for target in summary["targets"]:
         arrivals = [_arrival(n["steps_to"][f"{target:.2f}"]) for n in networks]
         rows.append([f"steps to {percent(target, 0)}", *arrivals])
-    lost = [n["diverged"] for n in networks]
+    failed = [n["did_not_learn"] for n in networks]
     rows += [
         ["largest stable learning rate", *map(stable_rate, networks)],
-        ["diverged runs, at any rate", *(f"{d['count']} of {d['of']}" for d in lost)],
+        ["runs that did not learn, at any rate", *(f"{d['count']} of {d['of']}" for d in failed)],
     ]
     return ["at its best rate", *summary["norms"]], rows
 
 
-def comparison_rows(comparison: Summary) -> tuple[list[str], Rows]:
+def comparison_rows(comparison: Summary, score: str) -> tuple[list[str], Rows]:
     """A column at the same rate, and one with each network at its best."""
     pairs = [comparison["same_rate"], comparison["best_rate"]]
     header = [f"{comparison['norm']} vs {comparison['baseline']}"]
@@ -96,7 +107,10 @@ def comparison_rows(comparison: Summary) -> tuple[list[str], Rows]:
         rates = dict.fromkeys(map(_rate, reversed(pair["learning_rate"].values())))
         header.append(f"{where} ({' vs '.join(rates)})")
     gains = [_interval(pair["accuracy_difference"], points) for pair in pairs]
-    rows = [["test accuracy gained (points)", *gains]]
+    rows = [
+        [f"test {score} gained (points)", *gains],
+        ["verdict", *(pair["accuracy_difference"]["verdict"] for pair in pairs)],
+    ]
     for target in comparison["best_rate"]["speed_up"]:
         ratios = [_speed_up(pair["speed_up"][target]) for pair in pairs]
         rows.append([f"speed-up to {percent(float(target), 0)}", *ratios])
@@ -105,12 +119,13 @@ def comparison_rows(comparison: Summary) -> tuple[list[str], Rows]:
 
 def rate_rows(summary: Summary) -> tuple[list[str], Rows]:
     """A row for each network and learning rate: what it reached there, and the runs it lost."""
-    header = ["network", "learning rate", "final test accuracy (%)", "diverged runs"]
+    final = f"final test {summary['score']} (%)"
+    header = ["network", "learning rate", final, "did not learn"]
     rows = []
     for name, network in summary["norms"].items():
         for one in network["by_learning_rate"]:
             rate, accuracy = one["learning_rate"], one["final_accuracy"]
-            lost = sum(run["learning_rate"] == rate for run in network["diverged"]["runs"])
+            lost = sum(run["learning_rate"] == rate for run in network["did_not_learn"]["runs"])
             rows.append([name, _rate(rate), _interval(accuracy, _percent), str(lost)])
     return header, rows
 
@@ -131,7 +146,22 @@ def gradient_rows(summary: Summary, dataset: xr.Dataset) -> tuple[list[str], Row
 
 
 def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
-    return [network_rows(summary), *map(comparison_rows, summary["comparisons"])]
+    return [
+        network_rows(summary),
+        *(comparison_rows(c, summary["score"]) for c in summary["comparisons"]),
+    ]
+
+
+def _verdicts(summary: Summary) -> list[tuple[str, list[Tile]]]:
+    """Titles and tiles: of arms at their best settings, and of networks at one value of a field."""
+    arms = [
+        (f"“{arm['norm']}” beside “{arm['baseline']}”, each at its best setting", arm_tiles(arm))
+        for arm in summary["arms"]
+    ]
+    return arms + [
+        (f"“{c['norm']}” beside “{c['baseline']}”, each at its best rate", tiles(summary, c))
+        for c in summary["comparisons"]
+    ]
 
 
 def load_study(directory: Path) -> xr.Dataset:
@@ -146,7 +176,9 @@ def load_study(directory: Path) -> xr.Dataset:
     wanted = {"diverged_at"}.union(*(caption.measures for caption in CAPTIONS.values()))
     if missing := sorted(wanted - set(map(str, dataset.data_vars))):
         raise ValueError(f"{path} lacks {', '.join(missing)}: it is not the result of a study.")
-    if (dataset.test_accuracy.isel(step=-1).isnull() & (dataset.diverged_at < 0)).any():
+    if not set(SCORES) & set(map(str, dataset.data_vars)):
+        raise ValueError(f"{path} lacks a score: it is not the result of a study.")
+    if (judged(dataset).isel(step=-1).isnull() & (dataset.diverged_at < 0)).any():
         raise ValueError(f"{path} is of an unfinished study. Run it to its end, then report.")
     return dataset.sortby("learning_rate")
 
@@ -155,6 +187,8 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
     compared, name = choices(dataset), printable(directory.name)
     drawn, frames = _figures(dataset, compared, summary)
     captions = {"values": VALUES, **CAPTIONS} if "values" in drawn else CAPTIONS
+    captions = {name: caption.about(summary["score"]) for name, caption in captions.items()}
+    captions["accuracy"] = captions["accuracy"]._replace(measures=(str(judged(dataset).name),))
     return render(
         "report.html.jinja",
         name,
@@ -162,6 +196,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
         frames,
         summary=summary,
         findings=summary["findings"],
+        verdicts=_verdicts(summary),
         tables=_tables(summary),
         every_rate=rate_rows(summary),
         gradients=gradient_rows(summary, dataset),
@@ -174,8 +209,9 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
             "Configuration": _flat(summary["config"]),
             "Environment": _flat(summary["environment"]),
         },
+        score=judged(dataset).name,
         command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
-        directory=name,
+        directory=printable(shlex.quote(str(directory))),
     )
 
 
@@ -190,9 +226,9 @@ def _figures(
     }
     if "label" in dataset.coords:
         drawn["values"] = [charts.values(dataset)]
-    if distribution.VARIABLE not in dataset or dataset.layer.size < 2:
+    if distribution.VARIABLE not in dataset or dataset.place.size < 2:
         return drawn, []
-    activation = summary["config"].get("activation", "")
+    activation = dataset.attrs.get("activation", "")
     drawn["distribution"] = [distribution.distribution(runs, activation) for _, runs in compared]
     return drawn, [distribution.frames(runs) for _, runs in compared]
 
@@ -232,6 +268,8 @@ def _interval(estimate: Summary, say: Any) -> str:
 def _arrival(steps: Summary) -> str:
     if steps["reached"] < steps["of"]:
         return "never" if not steps["reached"] else f"{steps['reached']} of {steps['of']} seeds"
+    if steps["at_most"]:
+        return f"at most {steps['mean']:.0f}"
     return _interval(steps, lambda count: f"{count:.0f}")
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 from experiments.runner import checkpoint, results
 from experiments.runner.rows import ROWS
 from experiments.study.config import DEFAULTS, Study, as_json
+from experiments.study.values import show
 from experiments.system import checksums
 from experiments.system.checksums import SUMS, DamagedError
 from experiments.system.files import PART, remove, set_aside, sweep_parts
@@ -22,6 +23,7 @@ PAGE, SUMMARY, FIGURES = "report.html", "summary.json", "figures"
 FILES = (results.METRICS, ROWS, SUMMARY, PAGE, SUMS)
 NAMES = (*FILES, *(f"{name}{PART}" for name in FILES), FIGURES, EVENTS, checkpoint.FOLDER)
 
+_AS_JSON = {name: show(value) if name == "task" else value for name, value in DEFAULTS.items()}
 _INSTEAD = "Choose another folder with --out, or remove this one."
 
 
@@ -45,7 +47,8 @@ def check(study: Study, directory: Path) -> None:
             )
         return
     mine = json.loads(json.dumps(as_json(study)))
-    theirs = DEFAULTS | theirs  # a field may be younger than the folder
+    theirs = _AS_JSON | theirs  # a field may be younger than the folder
+    theirs.pop("identity", None)
     fields = sorted(mine.keys() | theirs.keys())
     if differing := [name for name in fields if mine.get(name) != theirs.get(name)]:
         there, here = (
@@ -69,17 +72,33 @@ def check_page(page: Path, directories: Iterable[Path]) -> None:
         )
 
 
-def claim(study: Study, directory: Path) -> None:
-    """Makes `directory` the folder of `study`, and tidies up after writers that were killed."""
-    if results.METRICS in checksums.names(
-        directory
-    ):  # and damaged, or the study would have finished
+def claim(study: Study, identity: dict[str, Any], directory: Path) -> None:
+    """Makes `directory` the folder of `study`, and tidies up after writers that were killed.
+
+    Raises:
+        FolderError: when what lies there has other data, or was trained by other programs.
+    """
+    there = (read_config(directory) or {}).get("identity", {})
+    if there.get("data", identity["data"]) != identity["data"]:
+        raise FolderError(
+            f"{directory}: was begun with other data, and cannot go on with this: its checksum is "
+            f"{identity['data'][:12]}.., was {there['data'][:12]}... {_INSTEAD}"
+        )
+    # Another JAX lowers the same network to another text.
+    if there.get("lowered") == identity["lowered"]:
+        for label, program in identity["programs"].items():
+            if there["programs"].get(label) != program:
+                raise FolderError(
+                    f"{directory}: norms[{label!r}] was begun as another program: a function or a "
+                    f"class that the config names is not as it was. {_INSTEAD}"
+                )
+    if results.METRICS in checksums.names(directory):  # damaged: it would have `finished`
         set_aside(directory / results.METRICS)
         remove(directory / SUMS)
     sweep_parts(directory, (results.CONFIG, *FILES))
     checkpoint.sweep(directory)
     if not (directory / results.CONFIG).exists():
-        results.save_config(study, directory)
+        results.save_config(study, identity, directory)
 
 
 def finished(directory: Path) -> xr.Dataset | None:

@@ -4,7 +4,6 @@ Networks are trained one after the other, each with all its runs at once. A stud
 goes on where it was, and the result is, bit for bit, what it would have been.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -18,9 +17,10 @@ import xarray as xr
 from experiments.runner import checkpoint, folder, results
 from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver
 from experiments.runner.rows import ROWS, Evaluation, Rows
-from experiments.study import data
-from experiments.study.config import Study, as_json, networks
+from experiments.study.config import Study, as_json, networks_of
+from experiments.study.examples import Examples
 from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
+from experiments.study.trace import Traced, identity, trace
 from experiments.study.train import RunState
 from experiments.system import checksums, interrupts, machines
 from experiments.system.console import Console
@@ -51,15 +51,15 @@ def run(
     Args:
         study: What to train.
         directory: Where results go; it exists, and the caller holds it (`lock.hold`).
-        data_dir: As in `data.load`.
+        data_dir: Where MNIST's files lie; as in `data.load`.
         command: What a reader would type to repeat this; kept in the dataset.
         console: Where progress is shown: a bar on a terminal, a line now and then elsewhere.
         stop: Asked after each evaluation whether to end there. One process's answer is all's.
         tensorboard: Whether to write events for TensorBoard too.
 
     Raises:
-        ConfigError: when the study does not fit the devices.
-        FolderError: when `directory` is another study's.
+        ConfigError: when the study does not fit the devices, or a network of it fails.
+        FolderError: when `directory` is another study's, or one of other data.
         DataError: when the study's data cannot be had.
         CheckpointError: when what was saved is not of this program.
         SaveError: when `directory` cannot be written to.
@@ -70,31 +70,24 @@ def run(
     if machines.agree(machines.is_first() and before()):
         return
     mesh_of(study)  # refuses before anything is written
-    images = data.load(study.data, data_dir)
-    mine = belongs_to(study, images)
-    machines.check_same("data", mine["data"].encode())
-    machines.on_first(lambda: folder.claim(study, directory))
+    traced = trace(study, data_dir)
+    known = identity(traced)
+    machines.check_same("data", known["data"].encode())
+    machines.check_same("networks", json.dumps(known["programs"]).encode())
+    machines.on_first(lambda: folder.claim(study, known, directory))
     console.print(
-        f"{study.name}: {len(networks(study))} networks x {len(study.learning_rates)} learning "
+        f"{study.name}: {len(networks_of(study))} networks x {len(study.learning_rates)} learning "
         f"rates x {len(study.seeds)} seeds, {study.steps} steps each, on {jax.device_count()} "
         f"devices ({jax.devices()[0].device_kind})",
         soft_wrap=True,
     )
     logs = [Rows(directory), *_events(directory, wanted=tensorboard)]
-    under_way = _UnderWay(study, directory, logs, console, stop, mine)
+    belongs_to = {"config": json.dumps(as_json(study)), "data": known["data"]}
+    under_way = _UnderWay(traced, directory, logs, console, stop, belongs_to)
     with progress(console, len(study.norms) * study.steps, under_way.done) as show:
-        under_way.finish(images, show)
+        under_way.finish(show)
     dataset = under_way.dataset.assign_attrs(command=command)
     machines.on_first(partial(_finish, dataset, directory, logs))
-
-
-def belongs_to(study: Study, images: data.Data) -> dict[str, str]:
-    """What the checkpoints of `study` are good for alone: its config, and the hash of its data."""
-    digest = hashlib.sha256()
-    for array in map(np.ascontiguousarray, images):
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.data)
-    return {"config": json.dumps(as_json(study)), "data": digest.hexdigest()}
 
 
 def _finished_before(study: Study, directory: Path, console: Console, tensorboard: bool) -> bool:
@@ -133,15 +126,15 @@ class _UnderWay:
 
     def __init__(
         self,
-        study: Study,
+        traced: Traced,
         directory: Path,
         logs: "Sequence[Rows | Events]",
         console: Console,
         stop: Stop,
         belongs_to: Mapping[str, str],
     ) -> None:
-        self.study = study
-        self.dataset = results.blank(study)
+        self.study, self._traced = traced.study, traced
+        self.dataset = results.blank(traced)
         self.done = 0
         """Steps of all networks together."""
         self._state: checkpoint.Arrays = {}
@@ -153,22 +146,24 @@ class _UnderWay:
             self._continue_from(checkpoint.unpack(saved))
         machines.on_first(lambda: [log.begin(self.dataset, self.done) for log in logs])
 
-    def finish(self, images: data.Data, show: Show) -> None:
+    def finish(self, show: Show) -> None:
         """Trains what is not yet trained."""
         mesh = mesh_of(self.study)
-        images = place(images, mesh)
-        for i, (label, norm) in enumerate(self.study.norms.items()):
+        examples = place(self._traced.examples, mesh)
+        for i, (label, model) in enumerate(self._traced.models.items()):
             if self.done < (i + 1) * self.study.steps:
-                self._train(label, make_sweep(self.study, norm, mesh), images, show)
+                self._train(label, make_sweep(self.study, model, mesh), examples, show)
 
-    def _train(self, label: str, sweep: Sweep, images: data.Data, show: Show) -> None:
+    def _train(self, label: str, sweep: Sweep, examples: Examples, show: Show) -> None:
         self._pause_if_asked()
         show(label, self.done)
         step = self.done % self.study.steps
-        states = self._begin(label, sweep, images) if step == 0 else self._restore(sweep, images)
+        states = (
+            self._begin(label, sweep, examples) if step == 0 else self._restore(sweep, examples)
+        )
         while step < self.study.steps:
-            states, window = sweep.advance(images, states)
-            measures = window | sweep.evaluate(images, states)
+            states, window = sweep.advance(examples, states)
+            measures = window | sweep.evaluate(examples, states)
             step, self.done = (
                 step + self.study.evaluate_every,
                 self.done + self.study.evaluate_every,
@@ -183,13 +178,13 @@ class _UnderWay:
                 machines.on_first(partial(self._save, state, sweep.runs))
                 self._pause_if_asked()
 
-    def _begin(self, label: str, sweep: Sweep, images: data.Data) -> RunState:
-        states = sweep.init(images)
-        self._record(label, 0, machines.fetch(sweep.evaluate(images, states)))
+    def _begin(self, label: str, sweep: Sweep, examples: Examples) -> RunState:
+        states = sweep.init(examples)
+        self._record(label, 0, machines.fetch(sweep.evaluate(examples, states)))
         return states
 
-    def _restore(self, sweep: Sweep, images: data.Data) -> RunState:
-        like = jax.eval_shape(sweep.init, images)
+    def _restore(self, sweep: Sweep, examples: Examples) -> RunState:
+        like = jax.eval_shape(sweep.init, examples)
         states = checkpoint.from_arrays(self._state, like, sweep.runs)
         return machines.place(states, sweep.sharding)
 

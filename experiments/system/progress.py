@@ -39,18 +39,19 @@ def progress(console: Console, total: int, done: int = 0) -> Iterator[Show]:
 
 
 def _lines(console: Console, total: int, before: int) -> Show:
-    last, first = time.monotonic(), None
+    console.print("compiling ..")
+    begun, last = None, 0.0  # compiling is no measure of what is left
 
     def show(network: str, done: int) -> None:
-        nonlocal last, first
+        nonlocal begun, last
         now = time.monotonic()
-        if first is None and done > before:
-            first = now, done  # what came before was compilation
-        if done == total or (done > before and now - last >= SECONDS_BETWEEN_LINES):
-            begun, at = first or (now, done)
-            left = (now - begun) / max(done - at, 1) * (total - done)
-            told = f", {left:.0f} s left" if done > at else ""
-            console.print(f"{network}: {done}/{total} steps{told}", soft_wrap=True)
+        if done <= before:
+            return
+        if begun is None:
+            begun, last = (now, done), now
+        elif done == total or now - last >= SECONDS_BETWEEN_LINES:
+            left = (now - begun[0]) / max(done - begun[1], 1) * (total - done)
+            console.print(f"{network}: {done}/{total} steps, {left:.0f} s left", soft_wrap=True)
             last = now
 
     return show

@@ -30,7 +30,7 @@ def apply_layer(
     axis_name: AxisName | None,
     **options,
 ) -> tuple[Array, RunningStats]:
-    """`batch_norm` or `normalize` over any feature axes, with the result in `dtype`.
+    """Calls `batch_norm` or `normalize` over any feature axes, with the result in `dtype`.
 
     `scale`, `bias` and `stats` hold one number per feature, in any shape, and None is 1 or 0;
     `options` go to `batch_norm`. As in Flax, one example is a batch too: it comes out as the bias,
@@ -59,3 +59,9 @@ def apply_layer(
 
     y = where.restore(y, given).astype(dtype)
     return y, RunningStats(*(new.reshape(old.shape) for new, old in zip(flat, stats)))
+
+
+def next_step(steps: Array) -> Array:
+    """Returns the count after one more training call; it stays at the largest of its type."""
+    with numbers_to_device():
+        return steps + jnp.where(steps < jnp.iinfo(steps.dtype).max, 1, 0)

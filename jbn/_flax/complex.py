@@ -20,7 +20,7 @@ from jbn._variants import Standard
 def complex_normalize(
     x: Complex[Array, "*batch C"], mean: Array, var: Array, scale: Array, bias: Array, *, epsilon
 ) -> Complex[Array, "*batch C"]:
-    """`normalize` by a complex mean and a real variance; scale and bias may be either."""
+    """Normalises by a complex mean and a real variance; scale and bias may be either."""
     re = normalize(x.real, mean.real, var, epsilon=epsilon)
     im = normalize(x.imag, mean.imag, var, epsilon=epsilon)
     scale, bias = (per_feature(v.astype(x.dtype), x) for v in (scale, bias))
@@ -39,7 +39,7 @@ def complex_batch_norm(
     axis_name: AxisName | None,
     axis_index_groups: Iterable[Iterable[int]] | None,
 ) -> tuple[Complex[Array, "*batch C"], RunningStats]:
-    r"""`batch_norm` with $\sigma_B^2$ the mean of $|x - \mu_B|^2$. The running mean is complex."""
+    r"""Normalises with $\sigma_B^2$ the mean of $|x - \mu_B|^2$. The running mean is complex."""
     if variant != Standard():
         raise TypeError(f"Complex input is normalised by Standard() only, not by {variant}.")
     if not jnp.iscomplexobj(stats.mean):

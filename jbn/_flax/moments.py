@@ -1,9 +1,10 @@
-"""Recording what the layers of both Flax front-ends normalise, while a model runs: recalibration.
+"""Recalibration of both Flax front-ends: what a model's norms normalise, recorded while it runs.
 
 Each layer runs with the variant whose moments are those of the population, and these are recorded.
 """
 
 import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -14,25 +15,72 @@ from jbn._batch_norm import variant_moments
 from jbn._moments import pool_moments
 from jbn._numerics.arrays import as_array
 from jbn._numerics.layout import layout
-from jbn._types import Moments
+from jbn._recalibrate import Drift, population, replace_stats
+from jbn._types import Moments, RunningStats
 from jbn._variants import Standard
 
 
+def recalibrated_stats(
+    run: Callable[[Any], dict[str, Moments]],
+    batches: Iterable[Any],
+    stats_of: Callable[[str], RunningStats],
+    epsilons: dict[str, float],
+    advice: str,
+) -> tuple[dict[str, RunningStats], dict[str, Drift]]:
+    """Returns the statistics of the population and the `Drift` of each layer, by path.
+
+    `run` gives the moments of each layer for a batch, of size 0 where the layer measured nothing:
+    it is frozen. `epsilons` may be filled while it runs.
+    """
+    found = population(run, batches)
+    new, report = {}, {}
+    for path, epsilon in epsilons.items():
+        if path in found and found[path].size.any():
+            new[path], report[path] = replace_stats(stats_of(path), found[path], epsilon)
+    if not new:
+        raise ValueError(f"no batch norm ran with the statistics of a batch. {advice}")
+    return new, report
+
+
+def observe(
+    layer: Any,
+    args: tuple,
+    kwargs: dict[str, Any],
+    load: Callable[[], Moments],
+    store: Callable[[Moments], None],
+) -> dict[str, Any]:
+    """Pools what `layer` normalises in a call with its moments; returns `kwargs` to run it with."""
+    call = call_arguments(layer, args, kwargs)
+    if is_frozen(layer, call):
+        return kwargs
+    variant = _population_variant(layer, call)
+    store(_pool_call(layer, call, variant, load()))
+    return kwargs | ({"variant": variant} if hasattr(layer, "variant") else {})
+
+
 def call_arguments(layer: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
-    """The arguments of a call of `layer` by name, however they were given."""
+    """Returns the arguments of a call of `layer` by name, however they were given."""
     return inspect.signature(type(layer).__call__).bind(layer, *args, **kwargs).arguments
 
 
-def population_call(layer: Any, call: dict[str, Any]) -> tuple[Variant, dict[str, Variant]]:
-    """The variant that a layer called with `call` is measured by, and what makes it run with it."""
+def is_frozen(layer: Any, call: dict[str, Any]) -> bool:
+    """Returns whether `layer` normalises with its running statistics in a call."""
+    given = call.get("use_running_average")
+    return bool(layer.use_running_average if given is None else given)
+
+
+def empty_moments(shape: tuple[int, ...]) -> Moments:
+    return Moments(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape))
+
+
+def _population_variant(layer: Any, call: dict[str, Any]) -> Variant:
     if not hasattr(layer, "variant"):  # Flax's own
-        return Standard(), {}
+        return Standard()
     given = call.get("variant")
-    variant = population_of(layer.variant if given is None else given)
-    return variant, {"variant": variant}
+    return population_of(layer.variant if given is None else given)
 
 
-def layer_moments(layer: Any, call: dict[str, Any], variant: Variant, seen: Moments) -> Moments:
+def _pool_call(layer: Any, call: dict[str, Any], variant: Variant, seen: Moments) -> Moments:
     """The moments of what `layer` normalises in a call, pooled with those already `seen`."""
     x, mask = as_array(call["x"], "x"), call.get("mask")
     where = layout(x, layer.axis)
@@ -41,13 +89,3 @@ def layer_moments(layer: Any, call: dict[str, Any], variant: Variant, seen: Mome
     moments = variant_moments(where.flatten(x), variant, mask=mask, epsilon=layer.epsilon)
     moments = jax.tree.map(lambda leaf: leaf.reshape(seen.mean.shape), moments)
     return pool_moments(jax.tree.map(lambda *pair: jnp.stack(pair), seen, moments))
-
-
-def is_frozen(layer: Any, call: dict[str, Any]) -> bool:
-    """Whether `layer` normalises with its running statistics in a call."""
-    given = call.get("use_running_average")
-    return bool(layer.use_running_average if given is None else given)
-
-
-def nothing_seen(shape: tuple[int, ...]) -> Moments:
-    return Moments(jnp.zeros(shape), jnp.zeros(shape), jnp.zeros(shape))

@@ -46,14 +46,14 @@ def native(tree: Any) -> Any:
 
 
 def statistics_dtype(dtype) -> jnp.dtype:
-    """The type that statistics of `dtype` data are kept in: at least float32."""
+    """Returns the type that statistics of `dtype` data are kept in: at least float32."""
     # Not jnp.promote_types, which refuses bfloat16 with float32 under strict promotion.
     wide = jax.dtypes.canonicalize_dtype(dtype)
     return wide if jnp.finfo(wide).bits >= 32 else jnp.dtype(jnp.float32)
 
 
 def common_type(one: Any, other: Any) -> jnp.dtype:
-    """The type that holds both, as a Flax layer promotes also where promotion is strict.
+    """Returns the type that holds both, as a Flax layer promotes also where promotion is strict.
 
     Floats of less than 16 bits, which JAX promotes to nothing, count as float32.
     """
@@ -70,12 +70,12 @@ def common_type(one: Any, other: Any) -> jnp.dtype:
 
 
 def batch_axes(x: Array) -> tuple[int, ...]:
-    """All axes but the last, which holds the features."""
+    """Returns all axes but the last, which holds the features."""
     return tuple(range(x.ndim - 1))
 
 
 def per_feature(vector: Float[Array, "#C"], x: Array) -> Array:
-    """`vector` with as many axes as `x`: rank promotion is never left to JAX."""
+    """Gives `vector` as many axes as `x`: rank promotion is never left to JAX."""
     return jnp.reshape(vector, (1,) * (x.ndim - 1) + vector.shape)
 
 
@@ -109,7 +109,7 @@ def check_float_dtype(dtype: Any) -> jnp.dtype:
 
 
 def check_features(x: Array, **named: Any) -> None:
-    """Each array of `named`, or of a record there, must have shape (C,): the last axis of `x`."""
+    """Refuses arrays, or records of arrays, whose shape is not (C,), the last axis of `x`."""
     for name, value in named.items():
         for path, array in jax.tree_util.tree_leaves_with_path(value):
             if array.shape != x.shape[-1:]:
@@ -121,7 +121,7 @@ def check_features(x: Array, **named: Any) -> None:
 
 
 def check_filled(x: Array) -> None:
-    """`x` of shape (*batch, features) must hold an example and a feature."""
+    """Refuses an `x` of shape (*batch, features) without an example or a feature."""
     if x.shape[-1] == 0:
         raise ValueError(f"x of shape {x.shape} holds no features (its last axis).")
     if math.prod(x.shape[:-1]) == 0:
@@ -147,7 +147,7 @@ def check_batch(value: Any, *, shared: bool) -> Array:
 
 
 def broadcast_mask(mask: Array | None, x: Array) -> Bool[Array, "..."] | None:
-    """`mask` with as many axes as `x`, each equal to that of `x` or 1.
+    """Gives `mask` as many axes as `x`, each equal to that of `x` or 1.
 
     A mask of fewer axes than `x` covers the leading ones, so (N,) always means examples and
     never features, even where N equals C.
@@ -164,7 +164,7 @@ def broadcast_mask(mask: Array | None, x: Array) -> Bool[Array, "..."] | None:
 
 
 def align_weights(weights: Any, x: Array) -> Float[Array, "..."]:
-    """`weights`, in the shapes of a mask, with as many axes as `x`."""
+    """Gives `weights`, in the shapes of a mask, as many axes as `x`."""
     return _align("weights", "number", check_float(weights, "weights"), x)
 
 

@@ -26,7 +26,7 @@ Devices: TypeAlias = AxisName | AxisGroups
 def group_axis(
     axis_name: AxisName | None, groups: Iterable[Iterable[int]] | None
 ) -> Devices | None:
-    """`axis_name`, restricted to `groups` if there are any."""
+    """Restricts `axis_name` to `groups` if there are any."""
     if groups is None:
         return axis_name
     if axis_name is None:

@@ -25,37 +25,37 @@ class Frame(NamedTuple):
     shift: Float[Array, "C"]
 
     def enter(self, x: Array) -> Array:
-        """`x` in the units of the frame."""
+        """Returns `x` in the units of the frame."""
         wide = x.astype(self.factor.dtype)
         return wide * per_feature(self.factor, x) - per_feature(self.shift, x)
 
     def in_units(self, factor: Array) -> "Frame":
-        """The frame in the units of another factor, unless its shift overflows there."""
+        """Returns the frame in the units of another factor, unless its shift overflows there."""
         shift = self.shift * (factor / self.factor)
         fits = jnp.isfinite(shift)
         return Frame(jnp.where(fits, factor, self.factor), jnp.where(fits, shift, self.shift))
 
 
 def frame_about(shift: Float[Array, "C"]) -> Frame:
-    """The frame about a guess of the mean, about zero where the guess is not finite."""
+    """Returns the frame about a guess of the mean, about zero where the guess is not finite."""
     return Frame(jnp.ones_like(shift), jnp.where(jnp.isfinite(shift), shift, 0))
 
 
 def is_settled(frame: Frame, mean: Array, var: Array) -> Bool[Array, "C"]:
-    """Whether sums in `frame` gave the moments of each feature to rounding.
+    """Tells whether sums in `frame` gave the moments of each feature to rounding.
 
     Not if the shift was far from the mean, or if squares overflowed or underflowed. Where the data
     are not finite no frame helps: settled.
     """
     low, _, tiny, huge = _limits(var.dtype)
-    near = jnp.abs(mean) <= DISTANCE * jnp.sqrt(var)
+    near = mean * mean <= DISTANCE**2 * var
     constant = (mean == 0) & (var == 0) & (frame.factor >= 1)
     hopeless = ~jnp.isfinite(var) & (frame.factor <= tiny)
     return (near & ((var > low) | (frame.factor >= huge))) | constant | hopeless
 
 
 def better_frame(frame: Frame, mean: Array, var: Array) -> Frame:
-    """The frame about the mean that sums in `frame` gave, its factor changed where they failed."""
+    """Moves `frame` to the mean that its sums gave, its factor changed where they failed."""
     low, _, tiny, huge = _limits(var.dtype)
     larger = jnp.where(frame.factor < 1, 1.0, huge)
     factor = jnp.where(var <= low, larger, frame.factor)
@@ -65,7 +65,7 @@ def better_frame(frame: Frame, mean: Array, var: Array) -> Frame:
 
 
 def unit_frame(frame: Frame, var: Array, epsilon: Array) -> Frame:
-    """`frame` in units in which the variance plus epsilon is near one, if it is far from that.
+    """Changes the units of `frame` where variance plus epsilon is far from one, to near one.
 
     Derivatives of any order contain its powers, which then neither overflow nor underflow.
     """
@@ -77,7 +77,7 @@ def unit_frame(frame: Frame, var: Array, epsilon: Array) -> Frame:
 
 
 def range_factor(factor: Array, extent: Array) -> Array:
-    """`factor`, reduced where numbers as large as `extent`, in its units, have unsafe squares."""
+    """Reduces `factor` where squares of numbers as large as `extent`, in its units, are unsafe."""
     _, high, _, _ = _limits(extent.dtype)
     return _normal(factor * _power_of_two(jnp.where(extent > high**0.5, 1 / extent, 1)))
 
@@ -88,7 +88,7 @@ def _power_of_two(number: Array) -> Array:
 
 
 def _normal(factor: Array) -> Array:
-    """`factor` where it and its inverse are normal numbers, else the nearest such."""
+    """Clips `factor` to where it and its inverse are normal numbers."""
     largest = 2.0 ** (int(jnp.finfo(factor.dtype).maxexp) - 3)
     return jnp.clip(factor, 1 / largest, largest)
 

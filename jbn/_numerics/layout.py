@@ -11,7 +11,7 @@ from jbn._numerics.values import as_int
 
 
 def feature_axes(ndim: int, axis: int | Sequence[int]) -> tuple[int, ...]:
-    """`axis` as sorted positive numbers."""
+    """Returns `axis` as sorted positive numbers."""
     positive = []
     for given in axis if isinstance(axis, Sequence) else (axis,):
         a = as_int(given)
@@ -35,19 +35,19 @@ class Layout(NamedTuple):
     features: tuple[int, ...]
 
     def flatten(self, x: Array) -> Array:
-        """`x` with all its features on one last axis, and at least one axis before."""
+        """Moves all features of `x` to one last axis, with at least one axis before."""
         moved = jnp.transpose(x, self.order)
         if not self.batch:
             moved = moved[None]
         return merge_last(moved, len(self.batch or (1,)))
 
     def restore(self, flat: Array, like: Array) -> Array:
-        """`flat` with the axes of `like`, which `flatten` was given, and sharded as it is."""
+        """Gives `flat` the axes and the sharding of `like`, which `flatten` was given."""
         back = tuple(self.order.index(axis) for axis in range(len(self.order)))
         return jnp.transpose(reshape_like(flat, jnp.transpose(like, self.order)), back)
 
     def flatten_mask(self, mask: Array) -> Array:
-        """A mask that fits the input, for the flattened input.
+        """Flattens a mask that fits the input.
 
         Fewer axes than the input's are flags per example if they fit the leading batch axes, and
         else broadcast against the input from the right, as in NumPy and Flax.
@@ -70,7 +70,7 @@ class Layout(NamedTuple):
 
 
 def layout(x: Array, axis: int | Sequence[int]) -> Layout:
-    """The layout of `x` with its features on `axis`."""
+    """Describes the layout of `x` with its features on `axis`."""
     axes = feature_axes(x.ndim, axis)
     order = (*(a for a in range(x.ndim) if a not in axes), *axes)
     moved = tuple(x.shape[a] for a in order)

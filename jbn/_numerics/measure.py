@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jbn._numerics.arrays import batch_axes, per_feature
+from jbn._numerics.columns import sum_squares
 from jbn._numerics.frame import Frame, better_frame, frame_about, is_settled, unit_frame
 from jbn._numerics.sharding import like_features
 from jbn._numerics.sweeps import sum_batch
@@ -50,7 +51,7 @@ class Measured(NamedTuple):
 
     @classmethod
     def about(cls, moments: Moments) -> "Measured":
-        """Moments in a frame about their mean.
+        """Puts moments in a frame about their mean.
 
         Its factor is small where the variance is large: numbers that far apart may differ by more
         than the largest.
@@ -60,7 +61,7 @@ class Measured(NamedTuple):
         return measured.scaled(jnp.where(var > 2.0**32, 2.0**-32, jnp.ones_like(var)))
 
     def scaled(self, factor: Float[Array, "C"]) -> "Measured":
-        """The same moments in the units of another factor."""
+        """Returns the moments in the units of another factor."""
         factor = jnp.broadcast_to(factor, self.mean.shape)
         ratio = factor / self.frame.factor
         frame = Frame(factor, self.frame.shift * ratio)
@@ -68,14 +69,14 @@ class Measured(NamedTuple):
         return Measured(frame, self.mean * ratio, self.var * ratio * ratio, self.size)
 
     def moments(self) -> Moments:
-        """The moments in the units of the data; a variance too large for its type is inf."""
+        """Returns the moments in the units of the data; a variance beyond its type is inf."""
         frame, mean, var, size = self.scaled(jnp.ones_like(self.mean))
         total, remainder = two_sum(frame.shift, mean)
         return Moments(total, var, size, remainder)
 
 
 def measure(values: Values, mask: Array | None, guess: Float[Array, "C"], epsilon) -> Measured:
-    """The moments of the values that `mask` counts, by sweeps that begin about `guess`.
+    """Measures the values that `mask` counts, by sweeps that begin about `guess`.
 
     Right to rounding for any guess; one within a standard deviation of the mean takes one sweep.
     The frame's factor keeps the powers of variance plus `epsilon` in range.
@@ -89,14 +90,14 @@ def measure(values: Values, mask: Array | None, guess: Float[Array, "C"], epsilo
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
-    """`a + b` rounded, and what rounding took away (Knuth)."""
+    """Returns `a + b` rounded, and what rounding took away (Knuth)."""
     total = a + b
     of_b = total - a
     return total, (a - (total - of_b)) + (b - of_b)
 
 
 def sample_size(x: Array, mask: Array | None, dtype) -> Float[Array, "C"]:
-    """How many numbers of each feature `mask` counts."""
+    """Returns how many numbers of each feature `mask` counts."""
     if mask is None:
         size = jnp.full((), math.prod(x.shape[:-1]), dtype)
     else:
@@ -107,29 +108,39 @@ def sample_size(x: Array, mask: Array | None, dtype) -> Float[Array, "C"]:
 
 
 def counted(mask: Array | None, term: Array) -> Array:
-    """`term`, zero where `mask` does not count."""
+    """Zeroes `term` where `mask` does not count."""
     return term if mask is None else jnp.where(mask, term, jnp.zeros_like(term))
 
 
 @jax.custom_jvp
 def _measure(values: Values, mask, size, guess, epsilon) -> tuple[Frame, Array, Array]:
-    """The frame that served, and mean and variance in it."""
+    """Returns the frame that served, and mean and variance in it."""
 
-    def sweep(state):
+    def sweep(carry):
+        _, state = carry
         frame = Frame(state[1], state[2])
         mean, var = _mean_and_var(values.stored, frame, mask, size)
         # A settled feature has no sweeps left, and stays as it is whatever others need.
-        return jnp.where(state[0] > 0, _after_sweep(state[0], frame, mean, var, epsilon), state)
+        new = jnp.where(state[0] > 0, _after_sweep(state[0], frame, mean, var, epsilon), state)
+        # On a CPU a sum is a kernel that is there already; `any` would be three to compile.
+        return jnp.sum(new[0]) > 0, new
 
     # One array: a few large kernels instead of many small ones.
     first = jnp.stack([jnp.full_like(guess, SWEEPS), *frame_about(guess), guess, guess])
-    state = lax.while_loop(lambda state: jnp.any(state[0] > 0), sweep, sweep(first))
-    _, factor, shift, mean, var = state
+    carry = jnp.ones((), bool), first
+    if jax.typeof(values.stored).sharding.mesh.empty:
+        # Before the loop the first sweep's sums are fused into what makes x. Not so on a CPU, where
+        # the loop alone is half as much to compile.
+        carry = lax.platform_dependent(carry, cpu=lambda carry: carry, default=sweep)
+    else:
+        carry = sweep(carry)
+    carry = lax.while_loop(lambda carry: carry[0], sweep, carry)
+    _, (_, factor, shift, mean, var) = carry
     return Frame(factor, shift), mean, var
 
 
 def _after_sweep(left: Array, frame: Frame, mean: Array, var: Array, epsilon: Array) -> Array:
-    """The sweeps that each feature still needs, and a frame with mean and variance in it."""
+    """Returns the sweeps that each feature still needs, and a frame with mean and variance."""
     settled = is_settled(frame, mean, var) | (left <= 1)
     unit, better = unit_frame(frame, var, epsilon), better_frame(frame, mean, var)
     ratio = unit.factor / frame.factor
@@ -140,14 +151,14 @@ def _after_sweep(left: Array, frame: Frame, mean: Array, var: Array, epsilon: Ar
 
 
 def _mean_and_var(x: Array, frame: Frame, mask, size) -> tuple[Array, Array]:
-    """The moments in the units of `frame`; the variance may be just below zero, or nan."""
+    """Sums the moments in the units of `frame`; the variance may be just below zero, or nan."""
 
-    def terms(x, mask=None):
+    def terms(x, mask):
         u = counted(mask, frame.enter(x))
         return u, u * u
 
     if mask is None:
-        total, squares = sum_batch(terms, x)
+        total, squares = sum_squares(x, frame)
     else:
         mask = jnp.broadcast_to(mask, (*x.shape[:-1], mask.shape[-1]))
         total, squares = sum_batch(terms, x, mask)

@@ -13,12 +13,12 @@ from jaxtyping import Array, Float
 
 
 def is_explicit(x: Array) -> bool:
-    """Whether the type of `x` names axes of a mesh."""
+    """Tells whether the type of `x` names axes of a mesh."""
     return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types
 
 
 def may_be_sharded(x: Array) -> bool:
-    """Whether `x` may lie on several devices, which it does not inside `shard_map`."""
+    """Tells whether `x` may lie on several devices, which it does not inside `shard_map`."""
     mesh = jax.typeof(x).sharding.mesh
     if is_explicit(x):
         return True
@@ -30,36 +30,36 @@ def may_be_sharded(x: Array) -> bool:
 
 
 def mesh_of(x: Array) -> AbstractContextManager:
-    """The mesh of Explicit axes that `x` lies on, in use: JAX maps loops over them only there."""
+    """Sets the mesh of Explicit axes that `x` lies on: JAX maps loops over them only there."""
     if not is_explicit(x):
         return nullcontext()
     return jax.sharding.use_abstract_mesh(jax.typeof(x).sharding.mesh)
 
 
 def like_features(vector: Float[Array, "C"], x: Array) -> Float[Array, "C"]:
-    """`vector` sharded as the features of `x` are, the last axis."""
+    """Shards `vector` as the features of `x` are, its last axis."""
     return _reshard(vector, x, P(_spec(x)[-1])) if is_explicit(x) else vector
 
 
 def sharded_like(value: Array, like: Array) -> Array:
-    """`value` sharded as `like` is, an array of the same shape."""
+    """Shards `value` as `like` is, an array of the same shape."""
     return _reshard(value, value, P(*_spec(like))) if is_explicit(value) else value
 
 
 def reshape_like(x: Array, like: Array) -> Array:
-    """`x` in the shape of `like`, and sharded as it is."""
+    """Gives `x` the shape and the sharding of `like`."""
     return _reshape(x, like.shape, _spec(like))
 
 
 def merge_last(x: Array, kept: int) -> Array:
-    """`x` with all axes after the first `kept` merged into one."""
+    """Merges all axes of `x` after the first `kept` into one."""
     # A shard of the merged axis is one of its first; shards of the others are brought together.
     shape = (*x.shape[:kept], math.prod(x.shape[kept:]))
     return _reshape(x, shape, _spec(x)[: kept + 1])
 
 
 def split_first(x: Array, size: int) -> Array:
-    """`x` with its first axis split into groups of `size`."""
+    """Splits the first axis of `x` into groups of `size`."""
     first, *rest = _spec(x)
     groups = x.shape[0] // size
     if is_explicit(x) and first is not None:

@@ -89,7 +89,7 @@ def sum_batch(terms: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[
 def spread_batch(
     function: Callable[..., Array], coefficients: tuple[Array, ...], *arrays: Array
 ) -> Array:
-    """`function(coefficients, *arrays)`, elementwise, coefficients being one per feature.
+    """Applies `function(coefficients, *arrays)` elementwise, coefficients being one per feature.
 
     Linear in the coefficients, its transpose is the sum over the batch that `sum_batch` does.
     """

@@ -1,14 +1,19 @@
-"""Batch norm layers in other frameworks' states, as `(Affine, RunningStats)`, and back.
+"""Models and batch norms of other frameworks in Flax, and back.
 
-Every `from_*` takes the state of a whole model and returns each batch norm in it under its path;
-every `to_*` turns such a dictionary into what the framework loads. Between two, rename; `into`
-checks names and shapes against the model that they are for:
+`model_from_*` brings the layers of a whole model into a Flax model, `model_to_*` takes them back:
+Dense and Conv kernels, norms and embeddings (docs/convert.md):
 
-    layers = from_torch(model.state_dict())
+    variables, moved = model_from_torch(model, into=variables, rename={"fc": "head"})
+
+Batch norms alone: every `from_*` takes the state of a model and returns each batch norm in it under
+its path, as `(Affine, RunningStats)`; every `to_*` turns such a dictionary into what the framework
+loads, and with `into` checks names and shapes against the model that they are for:
+
+    layers = from_torch(model)
     variables = to_linen(layers, rename=lambda path: path.replace(".", "/"), into=variables)
 
-No framework is imported. States are dictionaries of arrays that NumPy can read; Equinox keeps its
-state behind indices, which are read with the methods of its own objects.
+No framework is imported. States are dictionaries of arrays that NumPy can read; modules of PyTorch
+and NNX, Keras models and Equinox models are asked for theirs by their own methods.
 
 A state holds neither momentum nor epsilon: give those to the new layer. In the terms used here,
 
@@ -27,16 +32,22 @@ N: from there on its running variance settles at (N - 1) / N of PyTorch's, where
 all that one feature sees of a batch, pixels included.
 """
 
-from jbn.convert._dictionaries import from_keras as from_keras
-from jbn.convert._dictionaries import from_linen as from_linen
-from jbn.convert._dictionaries import from_nnx as from_nnx
-from jbn.convert._dictionaries import from_torch as from_torch
-from jbn.convert._dictionaries import to_keras as to_keras
-from jbn.convert._dictionaries import to_linen as to_linen
-from jbn.convert._dictionaries import to_nnx as to_nnx
-from jbn.convert._dictionaries import to_torch as to_torch
 from jbn.convert._equinox import from_equinox as from_equinox
 from jbn.convert._equinox import to_equinox as to_equinox
+from jbn.convert._frameworks import from_keras as from_keras
+from jbn.convert._frameworks import from_linen as from_linen
+from jbn.convert._frameworks import from_nnx as from_nnx
+from jbn.convert._frameworks import from_torch as from_torch
+from jbn.convert._frameworks import to_keras as to_keras
+from jbn.convert._frameworks import to_linen as to_linen
+from jbn.convert._frameworks import to_nnx as to_nnx
+from jbn.convert._frameworks import to_torch as to_torch
 from jbn.convert._haiku import from_haiku as from_haiku
 from jbn.convert._haiku import to_haiku as to_haiku
-from jbn.convert._states import Layers as Layers
+from jbn.convert._models import model_from_haiku as model_from_haiku
+from jbn.convert._models import model_from_keras as model_from_keras
+from jbn.convert._models import model_from_torch as model_from_torch
+from jbn.convert._models import model_to_haiku as model_to_haiku
+from jbn.convert._models import model_to_keras as model_to_keras
+from jbn.convert._models import model_to_torch as model_to_torch
+from jbn.convert._norms import Layers as Layers

@@ -1,20 +1,13 @@
-"""Haiku: zero-debiased averages, and vectors with as many axes as the layer's input."""
+"""Batch norms out of, and into, Haiku's `params` and `state`, which hold debiased averages."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
-from jbn.convert._states import LONG_AGO, Layers, Names, flatten, read, write
-
-_HAIKU = Names(
-    "Haiku", "/", ("", "scale"), ("", "offset"), ("", "~/mean_ema/average"),
-    ("", "~/var_ema/average"),
-    others=tuple(
-        ("", f"~/{of}_ema/{name}") for of in ("mean", "var") for name in ("hidden", "counter")
-    ),
-    squeeze=True,
-)  # fmt: skip
+from jbn.convert._formats import HAIKU
+from jbn.convert._norms import SATURATED_COUNT, Layers, Use, read_norms, write_norms
+from jbn.convert._state import open_haiku
 
 
 def from_haiku(
@@ -22,17 +15,17 @@ def from_haiku(
     state: Mapping[str, Any],
     *,
     prefix: str = "",
-    use_scale: bool = True,
-    use_bias: bool = True,
+    use_scale: Use = True,
+    use_bias: Use = True,
+    ignore: Collection[str] = (),
 ) -> Layers:
-    """The batch norms of Haiku's `params` and `state`, by module name (`"net/~/batch_norm"`).
+    """Returns the batch norms of Haiku's `params` and `state`, by module (`"net/~/batch_norm"`).
 
     Takes the zero-debiased `average`, which is what Haiku normalises with; `hidden` and `counter`
     only matter to the next step: see `jbn.debiased_momentum`. Other arguments and errors: as
     `from_torch`.
     """
-    tree = {**flatten(params, "/"), **flatten(state, "/")}
-    return read(_HAIKU, tree, prefix, use_scale, use_bias)
+    return read_norms(open_haiku(params, state), prefix, use_scale, use_bias, ignore)
 
 
 def to_haiku(
@@ -41,10 +34,10 @@ def to_haiku(
     ndim: int,
     step: int | None = None,
     momentum: float | None = None,
-    use_scale: bool = True,
-    use_bias: bool = True,
+    use_scale: Use = True,
+    use_bias: Use = True,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    r"""Haiku's `params` and `state`.
+    r"""Returns Haiku's `params` and `state`.
 
     Haiku keeps $h_t = d\,h_{t-1} + (1 - d)\,\mu_t$ and shows $h_t / (1 - d^t)$.
 
@@ -58,21 +51,19 @@ def to_haiku(
         raise ValueError(f"give step and momentum both or neither, got {step=}, {momentum=}.")
     if ndim < 1 or (step is not None and step < 1):
         raise ValueError(f"ndim and step must be at least 1, got {ndim=}, {step=}.")
-    params, state = {}, {}
-    for layer in layers:
-        flat = write(_HAIKU, {layer: layers[layer]}, use_scale, use_bias)
-        flat = {key: value.reshape((1,) * (ndim - 1) + (-1,)) for key, value in flat.items()}
-        params[layer] = {
-            key.removeprefix(f"{layer}/"): value
-            for key, value in flat.items()
-            if "_ema/" not in key
-        }
-        for of in ("mean", "var"):
-            average = flat[f"{layer}/~/{of}_ema/average"]
-            remembered = 0.0 if step is None or momentum is None else momentum**step
-            state[f"{layer}/~/{of}_ema"] = {
-                "average": average,
-                "hidden": (average * (1 - remembered)).astype(average.dtype),
-                "counter": np.asarray(LONG_AGO if step is None else step, np.int32),
-            }
-    return {layer: vectors for layer, vectors in params.items() if vectors}, state
+    remembered = 0.0 if step is None or momentum is None else momentum**step
+    params: dict[str, Any] = {}
+    state: dict[str, Any] = {}
+    for path, arrays in write_norms(HAIKU, layers, use_scale, use_bias).items():
+        for name, vector in arrays.items():
+            vector = vector.reshape((1,) * (ndim - 1) + (-1,))
+            if "/" not in name:
+                params.setdefault(path, {})[name] = vector
+            else:
+                module = f"{path}/{name.removesuffix('/average')}"
+                state[module] = {
+                    "average": vector,
+                    "hidden": (vector * (1 - remembered)).astype(vector.dtype),
+                    "counter": np.asarray(SATURATED_COUNT if step is None else step, np.int32),
+                }
+    return params, state

@@ -1,4 +1,4 @@
-"""Recalibration of a Linen model: an interceptor records what its layers normalise."""
+"""Recalibration of a Linen model: its layers' calls are intercepted and measured."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -8,16 +8,10 @@ import flax.linen as nn
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jbn._flax.moments import (
-    call_arguments,
-    is_frozen,
-    layer_moments,
-    nothing_seen,
-    population_call,
-)
-from jbn._numerics.layout import feature_axes
-from jbn._recalibrate import Drift, population, replace_stats
+from jbn._flax.moments import empty_moments, observe, recalibrated_stats
+from jbn._recalibrate import Drift
 from jbn._types import RunningStats
+from jbn.linen._intercept import intercepted
 
 # Kept beside a layer's mean and var while it runs, so that nn.scan and nn.vmap lift it with them.
 _SEEN = "moments_seen"
@@ -28,11 +22,10 @@ def recalibrate(
     variables: Mapping[str, Any],
     batches: Iterable[Any],
     *,
-    progress: bool = False,
     is_norm: Callable[[nn.Module], bool] = lambda layer: False,
     **kwargs: Any,
 ) -> tuple[dict[str, Any], dict[str, Drift]]:
-    """`variables` with the running statistics of the population, and how far the old ones were.
+    """Replaces the running statistics in `variables` by those of the population.
 
     Runs `model.apply(variables, batch, **kwargs)` as in training: pass what your model takes for
     that, `train=True` for example, or `rngs`. All layers in one sweep, each batch normalised by
@@ -45,15 +38,15 @@ def recalibrate(
 
     Args:
       model, variables: left as they are.
-      batches: inputs, of any sizes: `(image for image, label in loader)`.
-      progress: show a progress bar on stderr.
+      batches: inputs, of any sizes: `(image for image, label in loader)`. Wrap them in `tqdm` to
+        see progress.
       is_norm: whether a layer that is no `flax.linen.BatchNorm` is one by its interface: attributes
         `use_running_average`, `axis`, `epsilon`, an argument `x`, and `mean` and `var` of
         "batch_stats".
       **kwargs: for `model.apply`.
 
     Returns:
-      New variables, and a `jbn.Drift` for each layer by its path.
+      New variables, and a `jbn.Drift` for each layer by its path: how far the old ones were.
 
     Raises:
       ValueError: if there is no batch, or no layer normalised with a batch's own statistics.
@@ -70,60 +63,34 @@ def recalibrate(
 
     epsilons: dict[str, float] = {}
 
-    def listen(next_fun, args, kwargs, context):
-        layer = context.module
+    def record(path, layer, call, args, kwargs):
+        def load():
+            empty = empty_moments(layer.get_variable("batch_stats", "mean").shape)
+            return layer.get_variable("batch_stats", _SEEN, empty)
+
         if isinstance(layer, nn.BatchNorm) or is_norm(layer):
-            epsilons["/".join(layer.path)] = layer.epsilon
-            kwargs |= _record(layer, call_arguments(layer, args, kwargs))
-        return next_fun(*args, **kwargs)
+            epsilons[path] = layer.epsilon
+            store = partial(layer.put_variable, "batch_stats", _SEEN)
+            kwargs = observe(layer, args, kwargs, load, store)
+        return call(*args, **kwargs)
 
     @jax.jit
     def run(variables, batch):
-        with nn.intercept_methods(outermost_calls(listen)):
+        with intercepted(record):
             _, updates = model.apply(variables, batch, mutable=["batch_stats"], **kwargs)
         flat = flatten_dict(updates.get("batch_stats", {}))
         return {"/".join(path[:-1]): seen for path, seen in flat.items() if path[-1] == _SEEN}
 
-    found = population(partial(run, variables), batches, progress=progress)
-    if not found:
-        raise ValueError(
-            "no batch norm ran with the statistics of a batch. Pass what your model takes for "
-            "training, train=True for example."
-        )
-    report: dict[str, Drift] = {}
-    stats: dict[tuple[str, ...], Any] = dict(flatten_dict(variables["batch_stats"]))
-    for name in (name for name in epsilons if name in found):
-        path = name.split("/") if name else ()
-        mean, var = (*path, "mean"), (*path, "var")
-        old = RunningStats(stats[mean], stats[var])
-        (stats[mean], stats[var]), report[name] = replace_stats(old, found[name], epsilons[name])
-    return {**variables, "batch_stats": unflatten_dict(stats)}, report
+    def places(path):
+        parts = path.split("/") if path else ()
+        return [(*parts, name) for name in RunningStats._fields]
 
+    def stats_of(path):
+        return RunningStats(*(flat[place] for place in places(path)))
 
-def outermost_calls(listen: Callable[..., Any]) -> Callable[..., Any]:
-    """An interceptor of `__call__` alone, and not of that of a base class within it."""
-    running: set[Any] = set()
-
-    def intercept(next_fun, args, kwargs, context):
-        call = (context.module.path, context.module.scope)
-        if context.method_name != "__call__" or call in running:
-            return next_fun(*args, **kwargs)
-        running.add(call)
-        try:
-            return listen(next_fun, args, kwargs, context)
-        finally:
-            running.discard(call)
-
-    return intercept
-
-
-def _record(layer: Any, call: dict[str, Any]) -> dict[str, Any]:
-    """Notes the moments of what `layer` is called with; the call's new arguments."""
-    if is_frozen(layer, call):
-        return {}
-    x = call["x"]
-    variant, changed = population_call(layer, call)
-    shape = tuple(x.shape[axis] for axis in feature_axes(x.ndim, layer.axis))
-    seen = layer.get_variable("batch_stats", _SEEN, nothing_seen(shape))
-    layer.put_variable("batch_stats", _SEEN, layer_moments(layer, call, variant, seen))
-    return changed
+    flat: dict[tuple[str, ...], Any] = dict(flatten_dict(variables.get("batch_stats", {})))
+    advice = "Pass what your model takes for training, train=True for example."
+    new, report = recalibrated_stats(partial(run, variables), batches, stats_of, epsilons, advice)
+    for path, stats in new.items():
+        flat |= zip(places(path), stats)
+    return {**variables, "batch_stats": unflatten_dict(flat)}, report

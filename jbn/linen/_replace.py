@@ -8,11 +8,11 @@ from typing import Any
 import flax.linen as nn
 
 from jbn.linen._batch_norm import BatchNorm
-from jbn.linen._recalibrate import outermost_calls
+from jbn.linen._intercept import intercepted
 
 
 def replace_norms(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """`function`, with every batch norm of the models that it applies run by this `BatchNorm`.
+    """Runs every batch norm of the models that `function` applies as one of this class.
 
     For models that one does not want to edit: a variant, a schedule of the momentum or an axis name
     for all norms of `function`, `model.apply` for example. Names and variables stay. The norms are
@@ -40,10 +40,9 @@ def replace_norms(function: Callable[..., Any], **options: Any) -> Callable[...,
             f"BatchNorm has no {', '.join(unknown)}. It has {', '.join(sorted(fields))}."
         )
 
-    def listen(next_fun, args, kwargs, context):
-        layer = context.module
+    def replace(path, layer, call, args, kwargs):
         if not isinstance(layer, nn.BatchNorm):
-            return next_fun(*args, **kwargs)
+            return call(*args, **kwargs)
         if type(layer) not in (nn.BatchNorm, BatchNorm):  # its own __call__ would be lost
             raise TypeError(f"{type(layer).__name__} is a batch norm of its own: not replaced.")
         kept = {name: getattr(layer, name) for name in fields if hasattr(layer, name)}
@@ -52,7 +51,7 @@ def replace_norms(function: Callable[..., Any], **options: Any) -> Callable[...,
 
     @wraps(function)
     def run(*args, **kwargs):
-        with nn.intercept_methods(outermost_calls(listen)):
+        with intercepted(replace):
             return function(*args, **kwargs)
 
     return run

@@ -11,20 +11,32 @@ from flax.nnx.nn import dtypes
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
-from jbn._batch import Variant
-from jbn._flax.apply import apply_layer
+from jbn._batch import Schedule, Variant
+from jbn._flax.apply import apply_layer, next_step
 from jbn._numerics.arrays import as_array
-from jbn._numerics.values import check_num_features
+from jbn._numerics.values import check_num_features, is_schedule
 from jbn._types import AxisName, RunningStats
 from jbn._variants import Standard
 
 
 def _moved_once(stat: nnx.BatchStat) -> nnx.BatchStat:
-    """`stat`, whose reference, if it is one, `jax.checkpoint` leaves alone when it runs again."""
+    """Makes the reference of `stat`, if it is one, of the kind that `jax.checkpoint` moves once."""
     value = stat.get_raw_value()
     if isinstance(value, jax.Ref) and not stat.hijax:  # hijax variables refuse another
         stat.set_raw_value(jax.new_ref(value[...], kind="no_grad_no_remat"))
     return stat
+
+
+def set_variant(layer: Any, variant: Variant | Schedule) -> None:
+    """Sets a layer's variant, and gives it a count of steps for a schedule, unless it has one.
+
+    Arrays in a variant, the key of `Noisy` for example, are part of the layer's state.
+    """
+    arrays = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variant))
+    layer.variant = nnx.data(variant) if arrays else variant
+    if is_schedule(variant) and not hasattr(layer, "steps"):
+        above = layer.mean.shape[:-1]  # of layers that nnx.vmap has stacked
+        layer.steps = _moved_once(nnx.BatchStat(jnp.zeros(above, jnp.int32)))
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -53,7 +65,8 @@ class BatchNorm(nnx.BatchNorm):
       use_fast_variance: accepted for compatibility. There is one variance here, fast and exact.
       promote_dtype: as in Flax, applied to (input, mean, var, scale, bias) before they meet.
         Flax's default only decides the type of the result here; it rounds nothing beforehand.
-      variant: the algorithm; see `jbn.Variant`.
+      variant: the algorithm; see `jbn.Variant`. A `jbn.Schedule` of them, `RenormSchedule()` for
+        example, is counted in `steps`, an `nnx.BatchStat` int32 of the training calls so far.
       rngs: for the initializers.
       bias_metadata, scale_metadata: of the variables, `sharding_names` for example.
 
@@ -66,6 +79,9 @@ class BatchNorm(nnx.BatchNorm):
     >>> layer.eval()
     >>> y = layer(x)  # inference
     """
+
+    variant: Variant | Schedule
+    steps: nnx.BatchStat  # only where the variant is a schedule
 
     def __init__(
         self,
@@ -85,7 +101,7 @@ class BatchNorm(nnx.BatchNorm):
         axis_index_groups: Iterable[Iterable[int]] | None = None,
         use_fast_variance: bool = True,
         promote_dtype: Callable[..., tuple] = dtypes.promote_dtype,
-        variant: Variant = Standard(),
+        variant: Variant | Schedule = Standard(),
         rngs: nnx.Rngs,
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
@@ -117,7 +133,7 @@ class BatchNorm(nnx.BatchNorm):
         self.axis_index_groups = None if groups is None else tuple(tuple(group) for group in groups)
         self.use_fast_variance = use_fast_variance
         self.promote_dtype = promote_dtype
-        self.variant = variant
+        set_variant(self, variant)
 
     def __call__(
         self,
@@ -126,7 +142,7 @@ class BatchNorm(nnx.BatchNorm):
         *,
         mask: Array | None = None,
         momentum: Any = None,
-        variant: Variant | None = None,
+        variant: Variant | Schedule | None = None,
     ) -> Array:
         """Normalises `x`, and moves `mean` and `var` unless `use_running_average`.
 
@@ -150,6 +166,16 @@ class BatchNorm(nnx.BatchNorm):
                 "use_running_average is None in the constructor and in the call. Give it to one: "
                 "False in training, True at inference; or call model.train() or model.eval()."
             )
+        variant = self.variant if variant is None else variant
+        steps = None
+        if is_schedule(variant) and not use_running_average:
+            steps = getattr(self, "steps", None)
+            if steps is None:
+                raise ValueError(
+                    f"the layer has no count of steps for {variant!r}. Give the schedule to the "
+                    "constructor or replace_norms, or its at(step) to the call."
+                )
+            variant = variant.at(steps[...])
         x = as_array(x, "x")
         stats = RunningStats(self.mean[...], self.var[...])
         scale = None if self.scale is None else self.scale[...]
@@ -168,14 +194,16 @@ class BatchNorm(nnx.BatchNorm):
             momentum=self.momentum if momentum is None else momentum,
             axis_name=self.axis_name,
             axis_index_groups=self.axis_index_groups,
-            variant=self.variant if variant is None else variant,
+            variant=variant,
         )
         if not use_running_average:
             self.mean[...], self.var[...] = stats
+            if steps is not None:
+                steps[...] = next_step(steps[...])
         return y
 
     def _promote(self, x, mean, var, scale, bias):
-        """The arrays as `promote_dtype` wants them, and the type of the result."""
+        """Promotes the arrays as `promote_dtype` says; returns the type of the result too."""
         with jax.numpy_dtype_promotion("standard"):
             arrays = (x, mean, var, scale, bias)
             if self.promote_dtype is dtypes.promote_dtype:
@@ -186,7 +214,7 @@ class BatchNorm(nnx.BatchNorm):
             return x, mean, var, scale, bias, dtype
 
     def set_view(self, use_running_average: bool | None = None) -> None:
-        """Called by `nnx.view`.
+        """Switches a view of the layer, for `nnx.view`.
 
         Args:
           use_running_average: True at inference: normalise with the running statistics.

@@ -1,117 +1,81 @@
-"""Folding an NNX model: batch norms merged into the Linear or Conv before them."""
+"""Folding of an NNX model: batch norms merged into the Linear or Conv beside them."""
 
-from functools import cache
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 from flax import nnx
 
-from jbn._flax.fold_pairs import (
-    FoldReport,
-    check_trained,
-    fold_pair,
-    is_linear,
-    name_input,
-    name_output,
-    obstacle,
-    overflow,
-    pairs,
-    relative_difference,
-)
-from jbn._types import Affine, RunningStats
+from jbn._flax.fold_model import FoldReport, fold_model
+from jbn._flax.fold_pairs import Trace
+from jbn._flax.linear_layers import conv, conv_transpose, dense, dense_general
+from jbn.nnx._intercept import intercepted, layers
 
-_LINEAR = (nnx.Linear, nnx.Conv, nnx.ConvTranspose)
+_LINEAR = {
+    nnx.Linear: dense,
+    nnx.LinearGeneral: dense_general,
+    nnx.Conv: conv,
+    nnx.ConvTranspose: conv_transpose,
+}
+_UNSUPPORTED = (nnx.Einsum,)
+_NAMES = ("kernel", "bias", "scale", "mean", "var")
 
 
 def fold(
     model: nnx.Module, *args: Any, tolerance: float | None = None, **kwargs: Any
 ) -> tuple[nnx.Module, FoldReport]:
-    """A copy of `model`, in inference mode, whose norms' scales live in the kernels before them.
+    """Merges the norms of a trained model into the linear layers beside them, in a copy.
 
-    Runs the copy as `copy(*args, **kwargs)` to see which norm reads which `nnx.Linear`,
-    `nnx.Conv` or `nnx.ConvTranspose`. A folded norm becomes the identity (scale 1, bias 0, mean 0,
-    variance 1 - epsilon); where the linear layer has no bias, its mean is minus the new one. Norms
-    of `jbn.nnx` and `flax.nnx` alike.
+    Runs the copy, in inference mode, as `copy(*args, **kwargs)`, to see which norm reads which
+    `nnx.Linear`, `nnx.LinearGeneral`, `nnx.Conv` or `nnx.ConvTranspose`, or is read by which alone.
+    A folded norm becomes the identity (scale 1, bias 0, mean 0, variance 1 - epsilon); where the
+    layer before it has no bias, its mean is minus the new one. `drop_norms` then makes the copy
+    faster. Norms of `jbn.nnx` and `flax.nnx` alike.
 
     Args:
       model: left as it is.
       tolerance: how far the output may move, beside its largest value; by default 1e-4, or four
-        units of rounding of its type.
-      *args, **kwargs: an example input.
+        units of rounding of the coarsest type in play. A norm that would move it further is kept.
+      *args, **kwargs: an example input. The model runs on it once for each norm.
 
     Returns:
       The folded copy, and a report of what was folded, what was kept and why, and how much the
       output changed.
 
     Raises:
-      ValueError: naming each norm that was never trained, or if the output is not the same.
+      ValueError: naming each norm that was never trained.
 
-    >>> import jax, jbn.nnx
+    >>> import jax.numpy as jnp, jbn.nnx
     >>> rngs = nnx.Rngs(0)
     >>> model = nnx.Sequential(nnx.Linear(2, 3, rngs=rngs), jbn.nnx.BatchNorm(3, rngs=rngs))
     >>> y = model(jax.random.normal(jax.random.key(0), (8, 2)))  # moves the statistics
     >>> folded, report = fold(model, jnp.ones((8, 2)))
     >>> print(report.folded, report.difference < 1e-5)
-    {'layers/1': 'layers/0'} True
+    {'layers/1': ('layers/0',)} True
     """
-    copy, listener = nnx.clone(model), nnx.clone(model)
+    copy = nnx.clone(model)
     copy.eval()
-    listener.eval()
-    layers: dict[str, Any] = {_path(path): node for path, node in nnx.iter_graph(copy)}
-    for path, node in nnx.iter_graph(listener):
-        if isinstance(node, nnx.BatchNorm) or is_linear(node, _LINEAR):
-            layer: Any = node
-            layer.fold_path = _path(path)
-            layer.__class__ = _listening(type(layer))
-    graphdef, state = nnx.split(listener)
-    found, kept = pairs(lambda state: nnx.merge(graphdef, state)(*args, **kwargs), state)
 
-    def stats_of(norm):
-        return RunningStats(norm.mean[...], norm.var[...])
+    def variables(layer):
+        found = {name: getattr(layer, name, None) for name in _NAMES}
+        return {name: variable for name, variable in found.items() if variable is not None}
 
-    check_trained({path: stats_of(layers[path]) for path in found | kept})
-    folded, before = {}, copy(*args, **kwargs)
-    for path, name in found.items():
-        norm, linear = layers[path], layers[name]
-        stats, kernel = stats_of(norm), linear.kernel[...]
-        if reason := obstacle(kernel, stats, norm.epsilon):
-            kept[path] = reason
-            continue
-        affine = Affine(
-            jnp.ones_like(stats.var) if norm.scale is None else norm.scale[...],
-            jnp.zeros_like(stats.var) if norm.bias is None else norm.bias[...],
-        )
-        bias = None if linear.bias is None else linear.bias[...]
-        new = fold_pair(kernel, bias, affine, stats, norm.epsilon)
-        if reason := overflow(*new[:2]):
-            kept[path] = reason
-            continue
-        linear.kernel[...], new_bias, (norm.mean[...], norm.var[...]) = new
-        if linear.bias is not None:
-            linear.bias[...] = new_bias
-        if norm.scale is not None:
-            norm.scale[...] = jnp.ones_like(norm.scale[...])
-        if norm.bias is not None:
-            norm.bias[...] = jnp.zeros_like(norm.bias[...])
-        folded[path] = name
-    difference = relative_difference(before, copy(*args, **kwargs), tolerance)
-    return copy, FoldReport(folded, kept, difference)
+    def with_arrays(arrays):
+        new = nnx.clone(copy)
+        for path, layer in layers(new, trace.knows).items():
+            for name, variable in variables(layer).items():
+                if path in arrays:
+                    variable[...] = arrays[path][name]
+        return new
 
-
-def _path(parts: tuple) -> str:
-    return "/".join(map(str, parts))
-
-
-@cache
-def _listening(kind: type) -> type:
-    """`kind` that also names what it reads, or what it returns."""
-
-    def norm_call(self, x, *args, **kwargs):
-        named = name_input(self.fold_path, x, self.axis)
-        return kind.__call__(self, named, *args, **kwargs)  # type: ignore
-
-    def linear_call(self, *args, **kwargs):
-        return name_output(self.fold_path, kind.__call__(self, *args, **kwargs))  # type: ignore
-
-    call = norm_call if issubclass(kind, nnx.BatchNorm) else linear_call
-    return type(kind.__name__, (kind,), {"__call__": call})
+    trace = Trace(nnx.BatchNorm, _LINEAR, _UNSUPPORTED)
+    graphdef, state = nnx.split(intercepted(copy, trace.knows, trace.around))
+    jaxpr = jax.make_jaxpr(lambda state: nnx.merge(graphdef, state)(*args, **kwargs))(state).jaxpr
+    arrays = {
+        path: {name: variable[...] for name, variable in variables(layer).items()}
+        for path, layer in layers(copy, trace.knows).items()
+        if path in trace.layers
+    }
+    new, report = fold_model(
+        trace, jaxpr, arrays, lambda a: with_arrays(a)(*args, **kwargs), tolerance
+    )
+    return with_arrays(new), report

@@ -5,7 +5,8 @@ from typing import Any
 from flax import nnx
 
 from jbn._variants import Standard
-from jbn.nnx._batch_norm import BatchNorm
+from jbn.nnx._batch_norm import BatchNorm, set_variant
+from jbn.nnx._intercept import layers
 
 _REPLACEABLE = {
     "variant", "momentum", "epsilon", "axis", "axis_name", "axis_index_groups", "dtype",
@@ -38,17 +39,17 @@ def replace_norms(model: nnx.Module, **options: Any) -> list[str]:
             f"not to be replaced: {', '.join(unknown)}. These can be: "
             f"{', '.join(sorted(_REPLACEABLE))}."
         )
-    norms: dict[str, Any] = {
-        "/".join(map(str, path)): node
-        for path, node in nnx.iter_graph(model)
-        if isinstance(node, nnx.BatchNorm)
-    }
+    norms = layers(model, lambda node: isinstance(node, nnx.BatchNorm))
     for norm in norms.values():
         if type(norm) is not nnx.BatchNorm and not isinstance(norm, BatchNorm):
             raise TypeError(f"{type(norm).__name__} is a batch norm of its own: not replaced.")
+    stored = BatchNorm(1, rngs=nnx.Rngs(0), **options)  # lists become tuples
     for norm in norms.values():
         if not isinstance(norm, BatchNorm):
             norm.__class__, norm.variant = BatchNorm, Standard()
-        for name, value in options.items():
-            setattr(norm, name, value)
+        for name in options:
+            if name == "variant":
+                set_variant(norm, options[name])
+            else:
+                setattr(norm, name, getattr(stored, name))
     return list(norms)

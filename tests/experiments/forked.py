@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.study.config import Study
+from experiments.study import MLP, Study
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -40,8 +40,7 @@ STUDY = Study(
     claim="none",
     data="digits",
     norms={"one": None, "two": None},
-    widths=(4,),
-    activation="relu",
+    network=MLP((4,), "relu"),
     optimizer="momentum",
     learning_rates=(0.1, 1.0, 1e25),
     seeds=(0,),
@@ -193,11 +192,23 @@ def fake_training() -> None:
     from jax.sharding import NamedSharding, PartitionSpec
 
     from experiments.runner import plan, results, run
-    from experiments.study import data
+    from experiments.study.examples import Examples
     from experiments.study.sweep import Sweep
+    from experiments.study.trace import Traced
 
-    def make_sweep(study: Study, norm: Any, mesh: Any) -> Any:
-        blank = results.blank(study)
+    def trace(study: Study, data_dir: Any = None) -> Any:
+        few = np.zeros((4, 2), np.uint8), np.zeros(4, np.int32)
+        none = few[0][:0], few[1][:0]
+        model: Any = types.SimpleNamespace(layers=["hidden_1", "output"], places=["hidden_1"])
+        examples = Examples(*few, *none, *few, 1.0, (2,), 2)
+        return Traced(study, examples, dict.fromkeys(study.norms, model))
+
+    def identity(traced: Any) -> Any:
+        programs = dict.fromkeys(traced.models, "fake")
+        return {"networks": [*programs], "data": "fake", "programs": programs, "lowered": "fake"}
+
+    def make_sweep(study: Study, model: Any, mesh: Any) -> Any:
+        blank = results.blank(trace(study))
         runs = len(study.learning_rates) * len(study.seeds)
         sharding = NamedSharding(mesh, PartitionSpec("runs"))
         jit = partial(jax.jit, out_shardings=sharding)
@@ -224,9 +235,9 @@ def fake_training() -> None:
         chosen = np.arange(np.prod(shape, dtype=int)) % 50
         return weights[:, chosen].reshape(-1, *shape).astype(jnp.float32)
 
-    few = np.zeros((4, 2), np.uint8), np.zeros(4, np.int32)
     run.make_sweep = plan.make_sweep = make_sweep
-    data.load = lambda *_: data.Data(*few, *few, brightest=1.0)
+    run.trace = plan.trace = trace
+    run.identity = identity
 
 
 def signalled_at(evaluation: int, number: signal.Signals) -> None:

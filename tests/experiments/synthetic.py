@@ -13,9 +13,7 @@ LAYERED = ("gradient_norm", "gradient_norm_cv", "gradient_noise", "update_ratio"
 UNITS = {"test_accuracy": "1", "test_loss": "nats", "train_loss": "nats"}
 
 
-def study(
-    accuracy, *, norms=("none", "batch norm"), rates=(0.1, 1.0), layers=2, every=10, widths=None
-):
+def study(accuracy, *, norms=("none", "batch norm"), rates=(0.1, 1.0), layers=2, every=10):
     """A dataset with this test accuracy `(norm, learning_rate, seed, step)`.
 
     A run is taken to have diverged at the first step whose accuracy is NaN. Gradient quantities are
@@ -43,7 +41,7 @@ def study(
     variables["activation_histogram"] = alive[..., None, None] * one_hot
     last = {
         "activation_percentile": ("percentile",),
-        "activation_histogram": ("layer", "bin"),
+        "activation_histogram": ("place", "bin"),
         **dict.fromkeys(LAYERED, ("layer",)),
     }
     dataset = xr.Dataset(
@@ -54,19 +52,20 @@ def study(
             "seed": np.arange(accuracy.shape[2]),
             "step": steps,
             "layer": names,
+            "place": [*(f"norm_{i + 1}" for i in range(layers - 1)), "output"],
             "percentile": [15, 50, 85],
             "bin": BIN_EDGES[:-1],
         },
         attrs={
             "name": "synthetic",
             "claim": "Batch norm trains faster & <better>.",
-            "data": "digits",
+            "data": "Digits()",
+            "activation": "sigmoid",
             "command": "python -m experiments run configs/synthetic.py --out results/synthetic",
             "config": json.dumps(
                 {
-                    "widths": widths or [100] * (layers - 1),
+                    "network": f"MLP({(100,) * (layers - 1)}, 'sigmoid')",
                     "batch_size": 60,
-                    "activation": "sigmoid",
                 }
             ),
             "environment": json.dumps({"versions": {"jax": "0.10.2"}, "device": "cpu"}),

@@ -299,6 +299,7 @@ def test_every_row_names_the_mistake(name, jit):
         (lambda r: jbn.as_affine(r, STATS), "affine must be a jbn.Affine"),
         (lambda r: jbn.as_affine(AFFINE, r), "stats must be a jbn.RunningStats"),
         (lambda r: jbn.fold(X, None, r), "affine must be a jbn.Affine"),
+        (lambda r: jbn.fold_forward(X.T, None, r), "affine must be a jbn.Affine"),
         (lambda r: jbn.update_running(r, MOMENTS, momentum=0.9), "stats must be a jbn.Running"),
     ],
 )

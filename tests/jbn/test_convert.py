@@ -104,13 +104,57 @@ def test_every_framework_names_the_full_path(read, state, named):
         read(state)
 
 
-def test_layers_without_scale_or_bias_are_read_only_on_request():
+def test_a_layer_that_lacks_both_scale_and_bias_has_no_affine_map():
     layers, state = torch_state(blocks__0__bn__weight=None, blocks__0__bn__bias=None)
-    with pytest.raises(ValueError, match="use_scale=False"):
-        convert.from_torch(state, use_bias=False)
-    read = convert.from_torch(state, use_scale=False, use_bias=False)
+    read = convert.from_torch(state)
     chex.assert_trees_all_equal(read["stem.bn"], layers["stem.bn"])
     chex.assert_trees_all_equal(read["blocks.0.bn"][0], jbn.init(3)[0])
+
+
+def test_statistics_alone_have_lost_their_parameters():
+    statistics = {"batch_stats": convert.to_linen({"n": layer(0, 4)})["batch_stats"]}
+    with pytest.raises(ValueError, match=r"\['params/n/scale', 'params/n/bias'\]"):
+        convert.from_linen(statistics)
+    read = convert.from_linen(statistics, use_scale=False, use_bias=False)
+    chex.assert_trees_all_equal(read["n"], (jbn.init(4)[0], layer(0, 4)[1]))
+
+
+def test_a_layer_without_a_scale_hides_no_other_that_is_lost():
+    layers, state = torch_state(blocks__0__bn__weight=None)
+    with pytest.raises(ValueError, match=r"missing keys \['blocks.0.bn.weight'\].*\{path: False\}"):
+        convert.from_torch(state)
+    read = convert.from_torch(state, use_scale={"blocks.0.bn": False})
+    np.testing.assert_array_equal(read["blocks.0.bn"][0].scale, 1)
+    np.testing.assert_array_equal(read["blocks.0.bn"][0].bias, layers["blocks.0.bn"][0].bias)
+    del state["stem.bn.weight"]
+    with pytest.raises(ValueError, match=r"missing keys \['stem.bn.weight'\]"):
+        convert.from_torch(state, use_scale={"blocks.0.bn": False})
+    assert convert.from_torch(state, use_scale=False).keys() == layers.keys()
+
+
+def test_arrays_beside_the_four_are_ignored_by_name():
+    crossq = convert.to_linen({"critic/BatchRenorm_0": layer(0, 4)})
+    crossq["batch_stats"]["critic"]["BatchRenorm_0"] |= {
+        "steps": np.asarray(7), "r_max": np.asarray(3.0), "d_max": np.asarray(5.0)
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"ignore=\['d_max', 'r_max', 'steps'\]") as error:
+        convert.from_linen(crossq)
+    assert "use_scale" not in str(error.value)
+    read = convert.from_linen(crossq, ignore=("steps", "r_max", "d_max"))
+    chex.assert_trees_all_equal(read, {"critic/BatchRenorm_0": layer(0, 4)})
+    written = convert.to_linen({"critic/BatchRenorm_0": layer(1, 4)}, into=crossq)
+    assert written["batch_stats"]["critic"]["BatchRenorm_0"]["steps"] == 7
+    statistics = {"batch_stats": crossq["batch_stats"]}
+    with pytest.raises(ValueError, match="missing keys"):
+        convert.from_linen(statistics, ignore=("steps", "r_max", "d_max"))
+
+
+def test_a_layer_is_ignored_by_its_path_or_its_modules():
+    _, state = torch_state(blocks__0__bn__running_var=None)
+    assert convert.from_torch(state, ignore=["blocks"]).keys() == {"stem.bn"}
+    assert convert.from_torch(state, ignore="blocks.0.bn").keys() == {"stem.bn"}
+    with pytest.raises(ValueError, match=r"\['blocks.0.bn.running_var'\], unknown keys \[\]\.$"):
+        convert.from_torch(state, ignore=["block"])
 
 
 def test_a_scale_or_bias_is_not_lost_in_writing():
@@ -129,7 +173,7 @@ def test_a_scale_or_bias_is_not_lost_in_writing():
     [
         (np.array([1, -1e-3, 1]), ValueError, r"blocks.0.bn.running_var holds a negative variance"),
         (np.array([1, np.nan, 1]), ValueError, r"blocks.0.bn.running_var .* not finite"),
-        (np.ones(4), ValueError, r"one length, got .*'blocks.0.bn.running_var': \(4,\)"),
+        (np.ones(4), ValueError, r"one shape, got .*'blocks.0.bn.running_var': \(4,\)"),
         (np.ones((1, 3)), ValueError, r"blocks.0.bn.running_var must have one axis.*\(1, 3\)"),
         (np.ones(3, int), TypeError, r"blocks.0.bn.running_var must hold floating-point"),
         ("ones", TypeError, r"blocks.0.bn.running_var must hold floating-point"),

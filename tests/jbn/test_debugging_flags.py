@@ -66,6 +66,7 @@ CALLS = {
     "bessel_correction of none": lambda: jbn.bessel_correction(jbn.batch_moments(X, mask=NONE)),
     "as_affine": lambda: jbn.as_affine(AFFINE, STATS),
     "fold": lambda: jbn.fold(X, None, AFFINE),
+    "fold_forward": lambda: jbn.fold_forward(X.T, None, AFFINE),
     "warmup_momentum": lambda: jbn.warmup_momentum(3),
     "debiased_momentum": lambda: jbn.debiased_momentum(3),
     "debiased_momentum at 1": lambda: jbn.debiased_momentum(3, 1.0),

@@ -1,6 +1,7 @@
 """Every argument that takes an array takes NumPy's too, of any byte order, and nothing else."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import chex
@@ -62,6 +63,8 @@ def in_fields(name, record, call):
         yield f"{name} {field}", Place(good, put, f".{field}", kind)
 
 
+forward = partial(jbn.fold_forward, axis=0, input_axis=1)
+
 PLACES = {
     "batch_norm x": Place(X, lambda v: jbn.batch_norm(v, AFFINE, STATS), "x"),
     "batch_norm mask": Place(
@@ -88,6 +91,8 @@ PLACES = {
     "fold kernel": Place(X, lambda v: jbn.fold(v, ROW, AFFINE), "kernel"),
     "fold bias": Place(ROW, lambda v: jbn.fold(X, v, AFFINE), "bias"),
     **dict(in_fields("fold", AFFINE, lambda r: jbn.fold(X, ROW, r))),
+    "fold_forward kernel": Place(X, lambda v: forward(v, None, AFFINE), "kernel"),
+    **dict(in_fields("fold_forward", AFFINE, lambda r: forward(X, None, r))),
     "linen x": Place(X, linen, "x", "any"),
     "linen mask": Place(FLAGS, lambda v: linen(X, mask=v), "mask", "flags"),
     "nnx x": Place(X, in_nnx, "x", "any"),

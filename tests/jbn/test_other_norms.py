@@ -95,11 +95,11 @@ def test_blocks_that_hand_options_through_are_none():
     new, report = jbn.linen.recalibrate(block, variables, [X])
     assert list(report) == ["BatchNorm_0"]
     _, report = jbn.linen.fold(NormAct(True), new, X)
-    assert report.folded == {"BatchNorm_0": "Dense_0"}
+    assert report.folded == {"BatchNorm_0": ("Dense_0",)}
     model = NnxNormAct()
     assert list(jbn.nnx.recalibrate(model, [X])) == ["norm"]
     _, report = jbn.nnx.fold(model, X)
-    assert report.folded == {"norm": "linear"}
+    assert report.folded == {"norm": ("linear",)}
 
 
 def test_a_subclass_that_calls_its_base_counts_once():
@@ -111,7 +111,7 @@ def test_a_subclass_that_calls_its_base_counts_once():
     variables = model.init(jax.random.key(0), X)
     variables["batch_stats"]["layers_1"]["mean"] += 1.0
     _, report = jbn.linen.fold(model, variables, X)
-    assert report.folded == {"layers_1": "layers_0"}
+    assert report.folded == {"layers_1": ("layers_0",)}
     layer = NnxDoubled(4, rngs=nnx.Rngs(0))
     assert jbn.nnx.recalibrate(layer, [X])[""].size == 32
     np.testing.assert_allclose(layer.var[...], X.var(0), rtol=1e-5)

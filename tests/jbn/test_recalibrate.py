@@ -1,6 +1,5 @@
 """Recalibrated statistics are those of all the data, whatever the batches."""
 
-import importlib.util
 from operator import itemgetter
 
 import chex
@@ -279,18 +278,3 @@ def test_lifted_layers_are_heard():
     chex.assert_trees_all_close(
         unstack(new["batch_stats"]), expected["batch_stats"], rtol=1e-5, atol=1e-5
     )
-
-
-@pytest.mark.parametrize("rich", [True, False])
-def test_progress_is_shown_on_request(rich, capsys, monkeypatch):
-    if not rich:
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    batches, _ = ragged()
-    plain, _ = jbn.recalibrate(jbn.batch_moments, trained(), batches)
-    assert capsys.readouterr() == ("", "")
-    shown, _ = jbn.recalibrate(jbn.batch_moments, trained(), batches, progress=True)
-    out, err = capsys.readouterr()
-    assert "Recalibrating" in err
-    assert out == ""
-    assert rich or f"batch {len(SIZES)} of {len(SIZES)}" in err
-    chex.assert_trees_all_equal(shown, plain)

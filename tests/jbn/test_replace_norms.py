@@ -107,6 +107,16 @@ def test_a_model_of_nnx_is_changed_where_it_is():
     chex.assert_shape(model(X[:1]), (1, 4))
 
 
+def test_lists_are_stored_as_the_constructor_stores_them():
+    model, groups = nnx_model(), [[0, 1], [2, 3]]
+    options = {"axis": [-1], "axis_index_groups": groups}
+    jbn.nnx.replace_norms(model, **options)
+    built = jbn.nnx.BatchNorm(4, rngs=nnx.Rngs(0), **options)
+    for norm in (model.layers[1], model.layers[3]):
+        assert (norm.axis, norm.axis_index_groups) == (built.axis, built.axis_index_groups)
+    hash(nnx.graphdef(model))
+
+
 def test_what_cannot_be_replaced_is_named():
     with pytest.raises(TypeError, match="no decay. It has axis, axis_index_groups"):
         jbn.linen.replace_norms(Model().apply, decay=0.9)

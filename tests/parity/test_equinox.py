@@ -1,5 +1,7 @@
 """Equinox: the same inference in both its modes, and the same next step."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -65,11 +67,35 @@ def test_equinox_goes_on_from_what_is_written(mode, batches, affine):
     np.testing.assert_allclose(stats.var, theirs.var, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["ema", "batch"])
+def test_an_ensemble_is_a_stack(mode, batches, affine):
+    def make(scale):
+        net, state = network(mode)
+        return eqx.tree_at(lambda net: net[1].weight, net, affine[0] * scale), state
+
+    nets, states = eqx.filter_vmap(make)(np.float32([1, 2]))
+    train = eqx.filter_vmap(partial(run, inference=False), in_axes=(eqx.if_array(0), 0, 0))
+    infer = eqx.filter_vmap(partial(run, inference=True), in_axes=(eqx.if_array(0), 0, None))
+    for x in batches[:2]:
+        _, states = train(nets, states, np.stack([x, 3 * x]))
+    layers = from_equinox(nets, states)
+    (gammas, stats) = layers["layers[1]"]
+    assert stats.mean.shape == (2, 5)
+    y, _ = infer(nets, states, batches[-1])
+    for i in range(2):
+        ours = jbn.normalize(batches[-1], *(v[i] for v in (*stats, *gammas)))
+        np.testing.assert_allclose(ours, y[i], rtol=1e-6, atol=2e-6)
+    again, _ = infer(
+        *to_equinox(layers, *eqx.filter_vmap(make)(np.zeros(2, np.float32))), batches[-1]
+    )
+    np.testing.assert_allclose(again, y, rtol=1e-6, atol=1e-6)
+
+
 def test_what_does_not_fit_is_named():
     net, state = network("ema")
     with pytest.raises(ValueError, match=r"no batch norm at \['nothing'\].*layers\[1\]"):
         to_equinox({"nothing": jbn.init(5)}, net, state)
-    with pytest.raises(ValueError, match=r"'layers\[1\]' has 5 features.*\(3,\)"):
+    with pytest.raises(ValueError, match=r"'layers\[1\]' has features of shape \(5,\).*\(3,\)"):
         to_equinox({"layers[1]": jbn.init(3)}, net, state)
     with pytest.raises(ValueError, match="no batch norm"):
         from_equinox(eqx.nn.Identity(), state)

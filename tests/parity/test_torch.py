@@ -67,11 +67,46 @@ def test_pytorch_loads_what_is_written(batches, affine):
     torch.testing.assert_close(new.eval()(x), net.eval()(x), rtol=0, atol=0)
 
 
-def test_without_an_affine_map_and_in_half_precision():
-    net = torch.nn.BatchNorm1d(3, affine=False)
-    assert from_torch(net.state_dict(), use_scale=False, use_bias=False).keys() == {""}
-    with pytest.raises(TypeError, match=r"weight: numpy cannot read this Tensor.*\.float\(\)"):
-        from_torch(torch.nn.BatchNorm1d(3).to(torch.bfloat16).state_dict())
+def test_half_precision_and_parameters_that_require_gradients():
+    rng = np.random.default_rng(0)
+    net = torch.nn.BatchNorm1d(3)
+    with torch.no_grad():
+        net.weight[:] = torch.from_numpy(rng.normal(size=3))
+    ((affine, _),) = from_torch(dict(net.named_parameters()) | dict(net.named_buffers())).values()
+    np.testing.assert_array_equal(affine.scale, net.weight.detach().numpy())
+    ((affine, stats),) = from_torch(net.to(torch.bfloat16).state_dict()).values()
+    assert affine.scale.dtype == "bfloat16"
+    assert stats.var.dtype == "float32"
+    np.testing.assert_array_equal(affine.scale.astype("float32"), net.weight.detach().float())
+    new = to_torch({"": (affine, stats)}, into=net)
+    torch.testing.assert_close(new, net.state_dict(), rtol=0, atol=0)
+    assert new["weight"].dtype == torch.bfloat16
+
+
+def test_one_layer_among_others_has_no_affine_map():
+    norms = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3, affine=False)
+    net = torch.nn.Sequential(*norms)
+    for given in (net, net.state_dict()):
+        layers = from_torch(given)
+        np.testing.assert_array_equal(layers["1"][0].scale, 1)
+    net.load_state_dict(to_torch(layers, into=net))
+    assert from_torch(norms[1]).keys() == {""}  # a module has not lost its parameters
+    with pytest.raises(ValueError, match="missing keys"):
+        from_torch(norms[1].state_dict())
+
+
+def test_instance_norm_is_refused_where_a_module_tells_it():
+    class Own(torch.nn.InstanceNorm2d):
+        pass
+
+    net = torch.nn.Sequential(
+        torch.nn.BatchNorm2d(3), Own(3, affine=True, track_running_stats=True)
+    )
+    with pytest.raises(ValueError, match=r"'1' is an InstanceNorm.*ignore=\['1'\]"):
+        from_torch(net)
+    assert from_torch(net, ignore=["1"]).keys() == {"0"}
+    with pytest.raises(ValueError, match="'1' is an InstanceNorm"):
+        to_torch({"1": jbn.init(3)}, into=net)
 
 
 def test_layers_without_running_statistics_are_not_taken_for_batch_norms():

@@ -19,6 +19,7 @@ from experiments.papers.claim import (
     at_least,
     between,
 )
+from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.spread import spread_each
 from experiments.papers.tools.training import (
     Images,
@@ -30,7 +31,6 @@ from experiments.papers.tools.training import (
     standardized,
     uniformly,
 )
-from experiments.study.models import MLP
 from jbn import Renorm, Standard, Variant
 
 _RAMP = (200, 800)

@@ -113,7 +113,8 @@ def shifts(
         state = advance(task, images, state, _BETWEEN)[0]
         loss_fn = next_loss(task, images, state)
         moved = step(task, images, state)[0]
-        seen = gradient_shift(lambda w: loss_fn(w)[0], state.params, moved.params, layers)
+        loss_of = lambda w: loss_fn(w)[0]  # noqa: E731
+        seen = gradient_shift(loss_of, state.params, moved.params, layers, unmoved=["output"])
         return state, seen
 
     start = begin(task, images, seed, learning_rate)

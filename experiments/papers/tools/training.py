@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.papers.tools.mlp import MLP, cross_entropy, in_training
 from experiments.study.data import Data
-from experiments.study.models import MLP, cross_entropy, in_training
 from experiments.study.train import key_of
 from jbn import Standard, Variant
 

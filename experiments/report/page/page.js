@@ -71,7 +71,11 @@ addEventListener("resize", () => {
   width = innerWidth;
   redraw();
 });
-addEventListener("beforeprint", () => { printing = true; figures.forEach(draw); });
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("details").forEach(details => { details.open = true; });
+  printing = true;
+  figures.forEach(draw);
+});
 addEventListener("afterprint", () => { printing = false; figures.forEach(draw); });
 
 for (const button of document.querySelectorAll(".save button")) {

@@ -8,7 +8,7 @@ import pytest
 from synthetic import learning, of_several_values, study
 
 from experiments.report import charts, distribution
-from experiments.report.summary import choices
+from experiments.report.runs import choices
 from experiments.study.measure import BINS
 
 

@@ -79,7 +79,9 @@ def test_a_report_written_twice_is_the_same(folder, tmp_path):
     again.mkdir()
     write(sweep(), again)
     for path in ("report.html", "summary.json", "figures/accuracy.svg"):
-        assert (again / path).read_bytes() == (folder / path).read_bytes()
+        # A page names its folder as it was given, so that its commands work when pasted.
+        first = (folder / path).read_bytes().replace(bytes(folder), b"FOLDER")
+        assert (again / path).read_bytes().replace(bytes(again), b"FOLDER") == first
 
 
 @pytest.mark.parametrize("name", figures.FIGURES)

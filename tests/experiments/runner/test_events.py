@@ -16,6 +16,7 @@ from experiments.runner import results
 from experiments.runner.events import Events, run_folder
 from experiments.runner.folder import EVENTS
 from experiments.runner.rows import ROWS, Evaluation
+from experiments.study.trace import trace
 
 Event = vars(event_pb2)["Event"]
 
@@ -110,7 +111,7 @@ def test_only_our_events_are_removed(small, tmp_path):
     mine[-1].parent.mkdir()
     for path in mine:
         path.write_text("")
-    dataset = results.blank(small())
+    dataset = results.blank(trace(small()))
     dataset.test_loss[...] = 0.5
     for _ in range(2):
         Events(tmp_path).begin(dataset, 20)
@@ -119,7 +120,7 @@ def test_only_our_events_are_removed(small, tmp_path):
 
 
 def test_what_was_not_measured_is_no_point(small, tmp_path):
-    dataset = results.blank(small())
+    dataset = results.blank(trace(small()))
     dataset.test_loss[...] = 0.5
     Events(tmp_path).append(dataset, Evaluation("no norm", 0))
     assert points(tmp_path / EVENTS / run_folder("no norm", 0.1, 0)) == {("test_loss", 0): 0.5}

@@ -1,6 +1,8 @@
 """A study's folder: the user's files in it stay, and damage to ours is named or made good."""
 
+import dataclasses
 import io
+import json
 import os
 import random
 import shutil
@@ -18,8 +20,12 @@ from experiments.__main__ import main
 from experiments.runner import checkpoint, folder, results, run
 from experiments.runner.checkpoint import Checkpoint, Saver
 from experiments.runner.folder import FolderError
+from experiments.study.config import as_json
+from experiments.study.trace import trace
 from experiments.system import checksums
 from experiments.system.checksums import DamagedError
+
+KNOWN = {"data": "1f", "programs": {}, "lowered": "JAX"}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +77,7 @@ def test_other_files_of_the_user_stay(workshop, finished, tmp_path):
 
 
 def test_only_what_writers_of_ours_left_is_swept(tmp_path):
-    folder.claim(STUDY, tmp_path)
+    folder.claim(STUDY, KNOWN, tmp_path)
     parts = ["metrics.nc.part", "config.json.part", "checkpoints/000000000002.ckpt.part"]
     mine = ["mine.part", "checkpoints/mine.part", "checkpoints/best.ckpt"]
     (tmp_path / "checkpoints").mkdir()
@@ -79,7 +85,7 @@ def test_only_what_writers_of_ours_left_is_swept(tmp_path):
         (tmp_path / name).write_text("")
     (tmp_path / "metrics.csv.part").mkdir()  # nor does it stop anyone
     (tmp_path / "metrics.csv.part" / "mine").write_text("")
-    folder.claim(STUDY, tmp_path)
+    folder.claim(STUDY, KNOWN, tmp_path)
     checkpoint.clear(tmp_path)
     assert set(contents(tmp_path)) == {"config.json", "metrics.csv.part/mine", *mine}
 
@@ -175,7 +181,8 @@ def carry_on(path: Path) -> str:
 
 def test_damaged_metrics_are_made_again_from_a_checkpoint(finished, out, digits):
     dataset = results.load(out)
-    done, mine = len(STUDY.norms) * STUDY.steps, run.belongs_to(STUDY, digits)
+    done = len(STUDY.norms) * STUDY.steps
+    mine = {"config": json.dumps(as_json(STUDY)), "data": digits.sha256()}
     Saver(out).save(Checkpoint(done, {}, results.as_arrays(dataset), "{}", mine))
     flip(out / "metrics.nc", 80000)
     carry_on(out)
@@ -185,8 +192,8 @@ def test_damaged_metrics_are_made_again_from_a_checkpoint(finished, out, digits)
 
 
 def test_the_metrics_of_another_study(out, tmp_path):
-    other = STUDY.__class__(**vars(STUDY) | {"seeds": (1,)})
-    results.save(results.blank(other), out)
+    other = dataclasses.replace(STUDY, seeds=(1,))
+    results.save(results.blank(trace(other)), out)
     with pytest.raises(FolderError, match=r"is of another study than config\.json"):
         folder.finished(out)
 
@@ -209,7 +216,7 @@ def test_damaged_rows_are_made_again(finished, out, damage):
 def test_rows_lost_while_it_runs_are_there_at_the_end(small, tmp_path):
     from experiments.runner.rows import Evaluation, Rows
 
-    dataset = results.blank(small())
+    dataset = results.blank(trace(small()))
     rows = Rows(tmp_path)
     rows.begin(dataset, 0)
     whole = Rows(tmp_path / "whole")
@@ -229,7 +236,7 @@ def test_a_page_of_the_users_is_not_replaced(tmp_path, there):
     with pytest.raises(FolderError, match="is there, and not of these studies"):
         folder.check_page(page, [tmp_path / "a", tmp_path / "b"])
     (tmp_path / "a").mkdir()
-    results.save_config(STUDY, tmp_path / "a")
+    results.save_config(STUDY, {}, tmp_path / "a")
     if there == "page":
         folder.check_page(page, [tmp_path / "a", tmp_path / "b"])
 

@@ -1,0 +1,128 @@
+"""Intervals and verdicts: what a few seeds and one test set allow to be said.
+
+A verdict compares a 95 % interval with zero and with a margin: better, worse, equal, undecided.
+`python -m experiments bench verdicts` counts how often each is wrong on studies of known effects.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+Estimate = dict[str, Any]  # mean, low, high; None where unknown
+Verdict = Literal["better", "worse", "equal", "undecided", "one seed", "unknown"]
+
+LEVEL = 0.95
+MOST_SEEDS = 1000  # beyond them a verdict is said to be out of reach
+# Where seeds are read at rates that the others choose, and do not agree on one, their readings are
+# correlated: at rates that end alike, the variance of their mean is 2 to 2.8 times what they show.
+DISAGREEING = 3.0
+
+
+def mean_interval(values: Any, sampling: float = 0.0, factor: float = 1.0) -> Estimate:
+    """Returns the mean of the finite `values` with its Student t interval.
+
+    Args:
+        values: One for each seed; fewer than two have no interval.
+        sampling: Standard error of the mean from what all seeds share, one test set for example.
+            Half the interval is the root of the sum of both squares.
+        factor: Multiplies the variance over seeds (`DISAGREEING`).
+    """
+    values = np.asarray(values, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return {"mean": None, "low": None, "high": None}
+    mean = values.mean()
+    if values.size == 1:
+        return {"mean": mean, "low": None, "high": None}
+    half = _half_width(values.std(ddof=1), values.size, sampling, factor)
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def geometric_interval(values: Any, factor: float = 1.0) -> Estimate:
+    """Returns the geometric mean of positive `values` and its interval, taken in logarithms."""
+    logs = mean_interval(np.log(np.asarray(values, dtype=np.float64)), factor=factor)
+    return {key: None if value is None else np.exp(value) for key, value in logs.items()}
+
+
+def _half_width(deviation: float, seeds: Any, sampling: float, factor: float) -> Any:
+    tail = (1 + LEVEL) / 2
+    over_seeds = stats.t.ppf(tail, seeds - 1) * deviation * np.sqrt(factor / seeds)
+    return np.hypot(over_seeds, stats.norm.ppf(tail) * sampling)
+
+
+def verdict(estimate: Estimate, margin: float = 0.0, neutral: float = 0.0) -> Verdict:
+    """Returns what an interval of a difference decides.
+
+    `equal` where it lies within `margin` of `neutral`, whatever its sign; `better` or `worse` where
+    it lies to one side of `neutral`; else `undecided`. `one seed` has no interval.
+    """
+    mean, low, high = (estimate[key] for key in ("mean", "low", "high"))
+    if mean is None:
+        return "unknown"
+    if low is None:
+        return "one seed"
+    if margin and neutral - margin <= low and high <= neutral + margin:
+        return "equal"
+    if low > neutral:
+        return "better"
+    return "worse" if high < neutral else "undecided"
+
+
+def seeds_to_decide(
+    differences: Any, margin: float, sampling: float = 0.0, factor: float = 1.0
+) -> int | None:
+    """Returns how many seeds would decide, were mean and deviation what they are now.
+
+    Returns:
+        The smallest number of seeds, more than there are, whose interval would have a verdict; None
+        if `MOST_SEEDS` would not do, as where the test set is the limit.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if values.size < 2:
+        return None
+    mean, deviation = abs(values.mean()), values.std(ddof=1)
+    seeds = np.arange(values.size + 1, MOST_SEEDS + 1)
+    half = _half_width(deviation, seeds, sampling, factor)
+    decided = seeds[(half < mean) | (mean + half <= margin)]
+    return int(decided[0]) if decided.size else None
+
+
+def speed_up(baseline: Any, other: Any, first: int, last: int, factor: float = 1.0) -> Estimate:
+    """Returns the geometric mean over seeds of `baseline / other`, the steps that each took.
+
+    Args:
+        baseline: Steps for each seed; NaN is a run that did not arrive until `last`.
+        other: Likewise, of the same seeds.
+        first: The first evaluation after the start. A run that had arrived by then took at most so
+            many steps.
+        last: The last evaluation.
+        factor: As of `mean_interval`.
+
+    Returns:
+        The ratio, its interval, and `kind`: `measured`; `at least` or `at most` where some runs
+        give a bound only, which has no interval; `unknown` where the bounds point both ways.
+    """
+    baseline, other = np.asarray(baseline, float), np.asarray(other, float)
+    at_least = bool(np.isnan(baseline).any() or (other <= first).any())
+    at_most = bool(np.isnan(other).any() or (baseline <= first).any())
+    if at_least and at_most:
+        return {"mean": None, "low": None, "high": None, "kind": "unknown"}
+    steps = [np.maximum(np.where(np.isnan(s), last, s), 1) for s in (baseline, other)]
+    ratio = geometric_interval(steps[0] / steps[1], factor)
+    if at_least or at_most:
+        return {**ratio, "low": None, "high": None, "kind": "at least" if at_least else "at most"}
+    return {**ratio, "kind": "measured"}
+
+
+def sampling_error(one: float, other: float, examples: int | None) -> float:
+    r"""Returns a bound on the standard error of a difference of accuracies from one test set.
+
+    Each network is wrong on a share of the `examples`, so they differ on at most the sum of both
+    shares, and $\mathrm{se} \le \sqrt{(e_1 + e_2) / m}$. Zero where `examples` is None: each seed
+    has a test set of its own, and the seeds' spread holds its error.
+    """
+    if not examples:
+        return 0.0
+    return float(np.sqrt(max(2 - one - other, 0) / examples))

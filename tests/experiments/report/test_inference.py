@@ -1,0 +1,106 @@
+"""Intervals and verdicts against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from experiments.report.inference import (
+    geometric_interval,
+    mean_interval,
+    sampling_error,
+    seeds_to_decide,
+    speed_up,
+    verdict,
+)
+
+# t(0.975) with 2 degrees of freedom, from a printed table.
+T2 = 4.303
+
+
+def test_a_mean_has_the_t_interval_of_its_seeds():
+    # mean 2, standard deviation 1, so the half-width is t / sqrt(3).
+    interval = mean_interval([1.0, 2.0, 3.0, np.nan])
+    assert interval["mean"] == 2
+    assert interval["high"] - 2 == pytest.approx(T2 / np.sqrt(3), rel=1e-3)
+    assert 2 - interval["low"] == pytest.approx(T2 / np.sqrt(3), rel=1e-3)
+    assert mean_interval([2.0]) == {"mean": 2, "low": None, "high": None}
+    assert mean_interval([np.nan]) == {"mean": None, "low": None, "high": None}
+
+
+def test_what_all_seeds_share_widens_an_interval():
+    interval = mean_interval([1.0, 2.0, 3.0], sampling=1.0)
+    assert interval["high"] - 2 == pytest.approx(np.hypot(T2 / np.sqrt(3), 1.96), rel=1e-3)
+    assert mean_interval([1.0, 1.0], sampling=0.5)["low"] == pytest.approx(1 - 0.98, rel=1e-3)
+
+
+def test_an_interval_of_steps_never_ends_below_zero():
+    interval = geometric_interval([20, 20, 400])
+    assert interval["mean"] == pytest.approx((20 * 20 * 400) ** (1 / 3))
+    assert 0 < interval["low"] < 20
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.001, 0.02, "better"),
+        (-0.02, -0.001, "worse"),
+        (-0.004, 0.003, "equal"),
+        (0.001, 0.004, "equal"),
+        (-0.004, 0.006, "undecided"),
+        (-0.07, 0.07, "undecided"),
+        (0.0, 0.006, "undecided"),
+    ],
+)
+def test_four_answers(low, high, expected):
+    assert verdict({"mean": (low + high) / 2, "low": low, "high": high}, 0.005) == expected
+
+
+def test_no_interval_is_no_verdict():
+    assert verdict({"mean": 0.1, "low": None, "high": None}) == "one seed"
+    assert verdict({"mean": None, "low": None, "high": None}) == "unknown"
+    assert verdict({"mean": 2.0, "low": 1.5, "high": 2.5}, neutral=1.0) == "better"
+
+
+def test_the_seeds_that_would_decide():
+    # Mean 0.01, deviation 0.01: half the interval of 7 seeds is 2.447 / sqrt(7) = 0.925 of it,
+    # that of 6 is 2.571 / sqrt(6) = 1.05.
+    assert seeds_to_decide([0.0, 0.01, 0.02], 0.005) == 7
+    # Mean 0: equal within 0.005 once t / sqrt(n) is half a deviation, 2.110 / sqrt(18) = 0.497.
+    assert seeds_to_decide([-0.01, 0.0, 0.01], 0.005) == 18
+    assert seeds_to_decide([0.0, 0.01, 0.02], 0.005, sampling=0.01) is None
+    assert seeds_to_decide([0.01], 0.005) is None
+
+
+def test_the_error_of_a_test_set_is_bounded_by_both_error_rates():
+    # 4 of 100 and 5 of 100 wrong: at most 9 images differ.
+    assert sampling_error(0.96, 0.95, 100) == pytest.approx(0.03)
+    assert sampling_error(0.96, 0.95, None) == 0
+    assert sampling_error(1.0, 1.0, 100) == 0
+
+
+def test_speed_up_is_the_geometric_mean_of_the_seeds_ratios():
+    ratio = speed_up([40, 90], [10, 10], first=1, last=100)
+    assert ratio["mean"] == pytest.approx(6)  # sqrt(4 * 9)
+    assert ratio["kind"] == "measured"
+    # In logarithms the half-width is t(1) * std / sqrt(2) = 12.706 * log(9 / 4) / 2.
+    assert ratio["high"] == pytest.approx(6 * np.exp(12.706 * np.log(9 / 4) / 2), rel=1e-3)
+    assert ratio["low"] * ratio["high"] == pytest.approx(36)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "other", "mean", "kind"),
+    [
+        ([40, np.nan], [10, 10], np.sqrt(40), "at least"),
+        ([10, 10], [np.nan, 40], 1 / np.sqrt(40), "at most"),
+        ([10, np.nan], [np.nan, 10], None, "unknown"),
+        ([40, 90], [5, 10], np.sqrt(72), "at least"),
+        ([5, 10], [40, 90], 1 / np.sqrt(72), "at most"),
+        ([5, 90], [5, 10], None, "unknown"),
+    ],
+)
+def test_who_never_arrives_or_had_arrived_at_the_first_look_gives_a_bound(
+    baseline, other, mean, kind
+):
+    ratio = speed_up(baseline, other, first=5, last=100)
+    assert ratio == {
+        "mean": pytest.approx(mean) if mean else None, "low": None, "high": None, "kind": kind,
+    }  # fmt: skip
