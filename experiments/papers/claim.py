@@ -154,6 +154,10 @@ class Setting:
     images: Data | None = None
     """MNIST, for the claims that need it."""
 
+    def as_json(self) -> dict[str, Any]:
+        """What of it decides what is measured, as JSON holds it."""
+        return {"quick": self.quick, "seed": self.first_seed}
+
     def pick(self, full: int, quick: int) -> int:
         return quick if self.quick else full
 

@@ -25,6 +25,7 @@ from experiments.report.runs import (
 )
 from experiments.report.summary import summarize
 from experiments.report.write import Rows, load_study, network_rows
+from experiments.system.console import printable
 from experiments.system.files import write_whole
 
 CAPTIONS = {
@@ -83,7 +84,7 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
         table=comparison_table(studies),
         captions={name: CAPTIONS[name].about(score) for name in figures},
         measured={},
-        command=shlex.join(["python", "-m", "experiments", "report", *map(str, directories)]),
+        command=printable(f"python -m experiments report {shlex.join(map(str, directories))}"),
     )
     out = Path(out)
     write_whole(out, page.encode())
@@ -168,8 +169,8 @@ def learning_rate(studies: Mapping[str, xr.Dataset]) -> Figure:
 def _names(directories: Iterable[Path]) -> list[str]:
     """The folders' own names, or their paths where two have the same."""
     directories = list(directories)
-    names = [directory.resolve().name for directory in directories]
-    return names if len(set(names)) == len(names) else [str(d) for d in directories]
+    names = [printable(directory.resolve().name) for directory in directories]
+    return names if len(set(names)) == len(names) else [printable(str(d)) for d in directories]
 
 
 def _labels(study: str, dataset: xr.Dataset) -> list[str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -24,6 +23,10 @@ from experiments.report.panels import Figure
 from experiments.report.runs import SCORES, choices, judged
 from experiments.report.summary import GRADIENT_FIGURES, summarize
 from experiments.report.tiles import Tile, arm_tiles, tiles
+from experiments.runner import results
+from experiments.runner.folder import FIGURES, PAGE, SUMMARY
+from experiments.system import checksums
+from experiments.system.console import Console, printable
 from experiments.system.files import write_whole
 
 Summary = dict[str, Any]
@@ -38,18 +41,20 @@ def write_report(directory: Path) -> Path:
 
     Raises:
         FileNotFoundError: there is no metrics.nc.
-        ValueError: metrics.nc is not the dataset of a finished study.
+        ValueError: metrics.nc is damaged, or not the dataset of a finished study.
     """
     directory = Path(directory)
     dataset = load_study(directory)
     summary = summarize(dataset)
     summary = {**summary, "findings": findings(summary)}
-    write_whole(directory / "summary.json", (_json(summary) + "\n").encode())
-    (directory / "figures").mkdir(exist_ok=True)
+    write_whole(directory / SUMMARY, (_json(summary) + "\n").encode())
+    (directory / FIGURES).mkdir(exist_ok=True)
     for name, draw in figures.FIGURES.items():
-        figures.save(draw(dataset), directory / "figures" / f"{name}.svg")
-    page = directory / "report.html"
+        figures.save(draw(dataset), directory / FIGURES / f"{name}.svg")
+    page = directory / PAGE
     write_whole(page, _page(directory, dataset, summary).encode())
+    drawn = [f"{FIGURES}/{name}.svg" for name in figures.FIGURES]
+    checksums.add(directory, [SUMMARY, *drawn, PAGE])
     return page
 
 
@@ -167,12 +172,7 @@ def load_study(directory: Path) -> xr.Dataset:
             f"{path} is not there: a report needs a finished study. "
             f"Make one with `python -m experiments run CONFIG --out {path.parent}`."
         )
-    try:
-        dataset = xr.load_dataset(path)
-    except (ValueError, OSError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not readable as netCDF ({error}). Run the study again."
-        ) from error
+    dataset = results.load(path.parent)
     wanted = {"diverged_at"}.union(*(caption.measures for caption in CAPTIONS.values()))
     if missing := sorted(wanted - set(map(str, dataset.data_vars))):
         raise ValueError(f"{path} lacks {', '.join(missing)}: it is not the result of a study.")
@@ -184,14 +184,14 @@ def load_study(directory: Path) -> xr.Dataset:
 
 
 def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
-    compared = choices(dataset)
+    compared, name = choices(dataset), printable(directory.name)
     drawn, frames = _figures(dataset, compared, summary)
     captions = {"values": VALUES, **CAPTIONS} if "values" in drawn else CAPTIONS
     captions = {name: caption.about(summary["score"]) for name, caption in captions.items()}
     captions["accuracy"] = captions["accuracy"]._replace(measures=(str(judged(dataset).name),))
     return render(
         "report.html.jinja",
-        directory.name,
+        name,
         drawn,
         frames,
         summary=summary,
@@ -211,7 +211,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
         },
         score=judged(dataset).name,
         command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
-        directory=shlex.quote(str(directory)),
+        directory=printable(shlex.quote(str(directory))),
     )
 
 

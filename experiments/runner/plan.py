@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -19,6 +18,7 @@ from experiments.study.examples import Examples
 from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
 from experiments.study.trace import trace
 from experiments.study.train import RunState
+from experiments.system.console import Console
 
 
 class Cost(NamedTuple):
@@ -64,7 +64,7 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
         f"{len(study.norms)} programs, one after the other, each compiled once for all its runs; "
         f"{runs} runs of {study.steps} steps on {mesh.size} devices "
         f"({jax.devices()[0].device_kind}): about {_clock(total)}.",
-        markup=False,
+        soft_wrap=True,
     )
 
 

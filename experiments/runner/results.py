@@ -3,6 +3,7 @@
 `xarray.load_dataset("DIR/metrics.nc")` opens it; `.to_dataframe()` makes it a pandas table.
 """
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +23,14 @@ from experiments.study.train import (
     RECALIBRATION_EXAMPLES,
     STEPS_PER_PAIR,
 )
+from experiments.system import checksums
+from experiments.system.checksums import DamagedError
 from experiments.system.environment import environment
 from experiments.system.files import write_whole
 
 METRICS = "metrics.nc"
 CONFIG = "config.json"
+_ORDER = "order_of_variables"
 
 _RUN = ("norm", "learning_rate", "seed")
 _POPULATION = (
@@ -230,7 +234,9 @@ def restore(dataset: xr.Dataset, arrays: Mapping[str, np.ndarray]) -> None:
 def save(dataset: xr.Dataset, directory: Path) -> Path:
     """Writes `metrics.nc`; whoever reads finds the old file or the new one, never a part."""
     path = directory / METRICS
-    write_whole(path, dataset.to_netcdf(engine="scipy"))
+    order = {_ORDER: " ".join(map(str, dataset.data_vars))}  # netCDF has its own
+    write_whole(path, dataset.assign_attrs(order).to_netcdf(engine="scipy"))
+    checksums.add(directory, [METRICS])
     return path
 
 
@@ -241,8 +247,24 @@ def save_config(study: Study, identity: Mapping[str, Any], directory: Path) -> N
 
 
 def load(directory: Path) -> xr.Dataset:
-    """The dataset of a study, all of it in memory."""
-    return xr.load_dataset(directory / METRICS, engine="scipy")
+    """The dataset of a finished study, all of it in memory.
+
+    Raises:
+        DamagedError: when it is not as it was written, or not of the study that `config.json` says.
+    """
+    content = checksums.read(directory, METRICS)
+    try:
+        dataset = xr.load_dataset(io.BytesIO(content), engine="scipy")
+        order = dataset.attrs.pop(_ORDER).split()
+        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        config.pop("identity", None)
+        is_of_it = json.loads(dataset.attrs["config"]) == config
+    except Exception as error:  # with a right checksum: it is no file of ours
+        reason = f"{type(error).__name__}: {error}"
+        raise DamagedError(f"{directory / METRICS}: is no study's result ({reason}).") from error
+    if not is_of_it:
+        raise DamagedError(f"{directory / METRICS}: is of another study than {CONFIG}.")
+    return dataset[order]
 
 
 def _shared_test_examples(traced: Traced) -> dict[str, int]:

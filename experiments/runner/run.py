@@ -5,7 +5,7 @@ goes on where it was, and the result is, bit for bit, what it would have been.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 import xarray as xr
-from rich.console import Console
 
 from experiments.runner import checkpoint, folder, results
 from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver
-from experiments.runner.rows import Evaluation, Rows
-from experiments.study.config import Study, networks_of
+from experiments.runner.rows import ROWS, Evaluation, Rows
+from experiments.study.config import Study, as_json, networks_of
 from experiments.study.examples import Examples
 from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
 from experiments.study.trace import Traced, identity, trace
 from experiments.study.train import RunState
-from experiments.system import interrupts, machines
+from experiments.system import checksums, interrupts, machines
+from experiments.system.console import Console
 from experiments.system.environment import environment
+from experiments.system.files import set_aside
 from experiments.system.interrupts import Interrupted, Stop
 from experiments.system.progress import Show, progress
 
@@ -41,7 +42,7 @@ def run(
     console: Console,
     stop: Stop = interrupts.never,
     tensorboard: bool = False,
-) -> xr.Dataset:
+) -> None:
     """Trains and measures `study`; `directory` then holds its config and metrics.
 
     Goes on where an earlier call for the same study was killed, and trains nothing where one has
@@ -65,9 +66,9 @@ def run(
         MachinesError: when another process has other data.
         Interrupted: when `stop` says so; all is saved then.
     """
-    dataset = machines.from_first(partial(_finished_before, study, directory, console, tensorboard))
-    if dataset is not None:
-        return dataset
+    before = partial(_finished_before, study, directory, console, tensorboard)
+    if machines.agree(machines.is_first() and before()):
+        return
     mesh_of(study)  # refuses before anything is written
     traced = trace(study, data_dir)
     known = identity(traced)
@@ -78,29 +79,31 @@ def run(
         f"{study.name}: {len(networks_of(study))} networks x {len(study.learning_rates)} learning "
         f"rates x {len(study.seeds)} seeds, {study.steps} steps each, on {jax.device_count()} "
         f"devices ({jax.devices()[0].device_kind})",
-        markup=False,
+        soft_wrap=True,
     )
     logs = [Rows(directory), *_events(directory, wanted=tensorboard)]
-    under_way = _UnderWay(traced, directory, logs, console, stop)
+    belongs_to = {"config": json.dumps(as_json(study)), "data": known["data"]}
+    under_way = _UnderWay(traced, directory, logs, console, stop, belongs_to)
     with progress(console, len(study.norms) * study.steps, under_way.done) as show:
         under_way.finish(show)
     dataset = under_way.dataset.assign_attrs(command=command)
     machines.on_first(partial(_finish, dataset, directory, logs))
-    return dataset
 
 
-def _finished_before(
-    study: Study, directory: Path, console: Console, tensorboard: bool
-) -> xr.Dataset | None:
+def _finished_before(study: Study, directory: Path, console: Console, tensorboard: bool) -> bool:
     folder.check(study, directory)
-    if not folder.is_finished(directory):
-        return None
-    console.print(f"{directory}: finished before.", soft_wrap=True, markup=False)
+    dataset = folder.finished(directory)
+    if dataset is None:
+        return False
+    console.print(f"{directory}: finished before.", soft_wrap=True)
     checkpoint.clear(directory)
-    dataset = results.load(directory)
+    if not checksums.is_right(directory, ROWS):
+        console.print(f"{directory / ROWS}: made again, it was not as written.", soft_wrap=True)
+        set_aside(directory / ROWS)
+        Rows(directory).end(dataset)
     for events in _events(directory, wanted=tensorboard):
         events.begin(dataset, len(study.norms) * study.steps)
-    return dataset
+    return True
 
 
 def _events(directory: Path, *, wanted: bool) -> "list[Events]":
@@ -113,7 +116,7 @@ def _events(directory: Path, *, wanted: bool) -> "list[Events]":
 
 def _finish(dataset: xr.Dataset, directory: Path, logs: "Sequence[Rows | Events]") -> None:
     for log in logs:
-        log.end()
+        log.end(dataset)
     results.save(dataset, directory)
     checkpoint.clear(directory)
 
@@ -128,17 +131,19 @@ class _UnderWay:
         logs: "Sequence[Rows | Events]",
         console: Console,
         stop: Stop,
+        belongs_to: Mapping[str, str],
     ) -> None:
         self.study, self._traced = traced.study, traced
         self.dataset = results.blank(traced)
         self.done = 0
         """Steps of all networks together."""
         self._state: checkpoint.Arrays = {}
+        self._belongs_to = belongs_to
         self._saver, self._logs, self._stop = Saver(directory), logs, stop
-        self._say = lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False)
-        saved = machines.from_first(lambda: checkpoint.newest(directory, self._say))
-        if saved is not None:
-            self._continue_from(saved)
+        self._say = lambda text: console.print(text, soft_wrap=True)
+        saved = machines.from_first(lambda: checkpoint.newest(directory, belongs_to, self._say))
+        if saved:
+            self._continue_from(checkpoint.unpack(saved))
         machines.on_first(lambda: [log.begin(self.dataset, self.done) for log in logs])
 
     def finish(self, show: Show) -> None:
@@ -213,19 +218,21 @@ class _UnderWay:
         state = checkpoint.to_arrays(states, runs)
         measured = results.as_arrays(self.dataset)
         environment = self.dataset.attrs["environment"]
-        self._saver.save(Checkpoint(self.done, state, measured, environment))
+        self._saver.save(Checkpoint(self.done, state, measured, environment, self._belongs_to))
 
     def _pause_if_asked(self) -> None:
         if number := self._asked_to_stop():
             raise Interrupted(number, "Saved; the same command goes on from here.")
 
     def _continue_from(self, saved: Checkpoint) -> None:
+        total = len(self.study.norms) * self.study.steps
         try:
             results.restore(self.dataset, saved.measured)
+            if saved.done not in range(0, total + 1, self.study.evaluate_every):
+                raise ValueError(f"step {saved.done} of {total} is not one of an evaluation.")
         except ValueError as error:
             raise CheckpointError(f"The checkpoint is another program's: {error}") from error
         self.done, self._state = saved.done, saved.state
-        total = len(self.study.norms) * self.study.steps
         self._say(f"Continuing at step {self.done} of {total}.")
         then, now = json.loads(saved.environment), environment()
         if changed := [key for key in now if now[key] != then.get(key)]:

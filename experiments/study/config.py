@@ -13,7 +13,6 @@ from experiments.study.norms import Norm, is_random, is_variant
 from experiments.study.values import (
     check,
     fraction,
-    is_text,
     not_negative,
     one_or_several,
     positive,
@@ -21,6 +20,7 @@ from experiments.study.values import (
     tuple_of,
     whole,
 )
+from experiments.system import text
 
 Schedule = Literal["constant", "cosine"]
 
@@ -133,8 +133,8 @@ class Study:
             given = getattr(self, field)
             if isinstance(given, str) and given in words:
                 object.__setattr__(self, field, words[given])
-        check(self, "name", is_text, "a non-empty string")
-        check(self, "claim", is_text, "a non-empty string")
+        check(self, "name", text.is_plain, text.PLAIN)
+        check(self, "claim", text.is_plain, text.PLAIN)
         self._check_values()
         check(self, "batch_size", whole(2), "a whole number from 2: one example has no variance")
         check(self, "steps", whole(1), "a whole number from 1")
@@ -167,7 +167,7 @@ class Study:
         check(self, "data", _is_value_with("load"), loads)
         labelled = "a mapping of labels to norms"
         check(self, "norms", lambda n: isinstance(n, Mapping) and len(n) > 0, labelled)
-        check(self, "norms", lambda n: all(map(is_text, n)), labelled)
+        check(self, "norms", text.are_labels, text.LABELS)
         for value in self.norms.values():
             Norm.of(value)
         networks_needed = "MLP(widths, activation), or a function of a norm"

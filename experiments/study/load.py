@@ -15,6 +15,7 @@ from typing import Any
 from experiments import study
 from experiments.study.config import Study
 from experiments.study.values import ConfigError
+from experiments.system import text
 
 
 def load_studies(path: Path) -> dict[str, Study]:
@@ -30,15 +31,16 @@ def load_studies(path: Path) -> dict[str, Study]:
     namespace: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
         exec(compile(source, str(path), "exec"), namespace)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{path}{_line(error, path)}: {_explain(error)}") from error
     several = namespace.get("studies")
     if several is None:
         several = {"": namespace.get("study")}
-    elif not isinstance(several, Mapping) or not several or not all(map(_is_name, several)):
+    elif not isinstance(several, Mapping) or not several or not _are_folders([*several]):
+        names = [*several] if isinstance(several, Mapping) else type(several).__name__
         raise ConfigError(
-            f"{path}: studies={several!r}: needs studies by name, {{'wide': Study(...)}}; a name "
-            "is a folder's: letters, digits, spaces and .,=+-_"
+            f"{path}: studies of {names!r}: needs studies by name, {{'wide': Study(...)}}; a name "
+            "is a folder's: letters, digits, spaces and .,=+-_, different in more than case"
         )
     for name, value in several.items():
         if not isinstance(value, Study):
@@ -66,8 +68,14 @@ def _same(a: Any, b: Any) -> bool:
     return a is b or bool(a == b)
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[\w=+-][\w .,=+-]*", value) is not None
+def _are_folders(names: list[Any]) -> bool:
+    taken = "comparison.html"
+    return (
+        all(map(text.is_plain, names))
+        and all(re.fullmatch(r"[\w=+-]([\w .,=+-]*[\w=+-])?", name) for name in names)
+        and all(len(name.encode()) <= 200 for name in names)
+        and text.are_told_apart([taken, *names])
+    )
 
 
 def _read(path: Path) -> str:
@@ -82,17 +90,17 @@ def _read(path: Path) -> str:
     return source
 
 
-def _line(error: Exception, path: Path) -> str:
+def _line(error: BaseException, path: Path) -> str:
     """Where in the config file it happened, as `:12`."""
     if isinstance(error, SyntaxError):
-        return f":{error.lineno}"
+        return f":{error.lineno}" if error.lineno else ""
     lines = [
         at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)
     ]
     return f":{lines[-1]}" if lines else ""
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
     match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     if isinstance(error, TypeError) and match:
         owner, name = getattr(study, match[1], None), match[2]

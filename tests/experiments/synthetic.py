@@ -5,6 +5,7 @@ import json
 import numpy as np
 import xarray as xr
 
+from experiments.runner import results
 from experiments.study.measure import BIN_EDGES, BINS
 
 STEP = ("norm", "learning_rate", "seed", "step")
@@ -81,6 +82,14 @@ def study(accuracy, *, norms=("none", "batch norm"), rates=(0.1, 1.0), layers=2,
     first = np.where(lost.any(-1), steps[lost.argmax(-1)], -1).astype(np.int32)
     dataset["diverged_at"] = (STEP[:3], first, {"long_name": "first bad step", "units": "step"})
     return dataset
+
+
+def keep(dataset, folder):
+    """Leaves `dataset` in `folder` as a finished study does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / results.CONFIG).write_text(dataset.attrs["config"])
+    results.save(dataset, folder)
+    return folder
 
 
 def learning(plateau, pace, *, points=41, seeds=5, spread=0.004, start=0.1):

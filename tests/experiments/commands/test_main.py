@@ -10,7 +10,12 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments.__main__ import main
+from experiments.commands.run import _failures
+from experiments.runner.checkpoint import CheckpointError
+from experiments.runner.folder import FolderError
 from experiments.system.devices import use_all_cores
+from experiments.system.files import SaveError
+from experiments.system.lock import LockedError
 
 CONFIG = """
 from experiments.study import MLP, Standard, Study
@@ -218,3 +223,20 @@ def test_devices_are_settled_before_jax_is_imported():
     assert int(done.stdout) == (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OSError(28, "No space left on device"), 1),
+        (SaveError(28, "No space left on device", "out/metrics.nc"), 1),
+        (CheckpointError("of another program"), 1),
+        (FolderError("is another study's"), 2),
+        (LockedError("is held"), 2),
+    ],
+)
+def test_only_what_comes_before_training_is_status_2(capsys, error, status):
+    with pytest.raises(SystemExit) as stopped, _failures():
+        raise error
+    assert stopped.value.code == status
+    assert capsys.readouterr().err == f"{error}\n"

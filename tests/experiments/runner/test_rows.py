@@ -83,7 +83,7 @@ def test_rows_that_come_are_the_rows_of_before(dataset, tmp_path):
     for i, evaluation in enumerate(evaluated(dataset, 80)):
         rows.append(dataset, evaluation)
         assert len(pd.read_csv(come / ROWS)) == 6 * (i + 1)
-    rows.end()
+    rows.end(dataset)
     Rows(before).begin(dataset, 80)
     assert (come / ROWS).read_bytes() == (before / ROWS).read_bytes()
 
@@ -113,7 +113,7 @@ def test_a_full_disk_is_named(dataset, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SaveError) as caught:
-        rows.end()
+        rows.end(dataset)
     (tmp_path / ROWS).unlink()
     (tmp_path / ROWS).mkdir()
     with pytest.raises(SaveError) as other:
