@@ -159,7 +159,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         """
         from experiments.bench import compile
 
-        finish(lambda: compile.measure(rounds=rounds, seed=seed), out)
+        finish("compile", lambda: compile.measure(rounds=rounds, seed=seed), out)
 
     def layers(
         dtypes: tuple[Literal["float32", "bfloat16"], ...] = (),
@@ -184,6 +184,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         from experiments.bench import layers as bench
 
         finish(
+            "layers",
             lambda: bench.measure(
                 dtypes, width=width, batch=batch, layers=layers, rounds=rounds, seed=seed
             ),
@@ -247,7 +248,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         """
         from experiments.bench import verdicts
 
-        finish(lambda: verdicts.measure(studies, seed), out)
+        finish("verdicts", lambda: verdicts.measure(studies, seed), out)
 
     tyro.extras.subcommand_cli_from_dict(
         {
