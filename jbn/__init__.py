@@ -47,4 +47,4 @@ from jbn._variants import Running as Running
 from jbn._variants import Standard as Standard
 from jbn._variants import Uncentered as Uncentered
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -1,6 +1,7 @@
 """Strict rules and four devices for every test: what users switch on must not break the library."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 # Compilation is most of the suite's time; this spares the code generator's part of it. The
 # benchmarks check the same accuracy with everything switched on.
 FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+FLAGS += " --xla_cpu_parallel_codegen_split_count=1"  # small programs cost more in parts
 if version("jaxlib").startswith("0.10."):
     FLAGS += " --xla_cpu_use_fusion_emitters=false"  # a flag of that version
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
@@ -24,6 +26,9 @@ elif "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
+
+# Modules and programs stay: to look through them for garbage is a tenth of the time of a test.
+gc.set_threshold(100_000)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -49,6 +54,7 @@ def pytest_collection_modifyitems(config, items):
         left_out = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=left_out)
+    gc.freeze()
 
 
 @pytest.fixture

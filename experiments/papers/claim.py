@@ -68,8 +68,10 @@ class Check:
 
     @property
     def interval(self) -> tuple[float, float, float]:
-        """Mean over seeds, and the ends of its 95 % interval (Student's t); without a finite mean
-        the smallest and the largest value."""
+        """Mean over seeds, and the ends of its 95 % interval (Student's t).
+
+        Without a finite mean the ends are the smallest and the largest value.
+        """
         values = np.asarray(self.measured, np.float64)
         if not np.isfinite(values).all():
             return np.median(values).item(), values.min().item(), values.max().item()
@@ -82,8 +84,10 @@ class Check:
 
     @property
     def verdict(self) -> Verdict:
-        """Reproduced with the whole interval inside the range, not reproduced with all of it
-        outside, fragile if the seeds do not decide."""
+        """Whether the interval lies inside the range.
+
+        Reproduced: all of it; not reproduced: none of it; fragile: the seeds do not decide.
+        """
         _, low, high = self.interval
         if self.allowed.low <= low and high <= self.allowed.high:
             return "reproduced"

@@ -7,7 +7,6 @@ the place of learning rates, so that what chooses a rate chooses a setting.
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from experiments.study.config import SWEPT
@@ -25,7 +24,7 @@ def arms(dataset: xr.Dataset) -> xr.Dataset:
     """
     members = _members(dataset)
     most = max(map(len, members.values()))
-    parts = []
+    parts: list[xr.Dataset] = []
     for networks in members.values():
         part = dataset.isel(norm=np.resize(networks, most))
         part = part.drop_vars([name for name in part.coords if part[name].dims == ("norm",)])
@@ -33,7 +32,7 @@ def arms(dataset: xr.Dataset) -> xr.Dataset:
         part = part.drop_vars("learning_rate").rename(setting="learning_rate")
         settings = np.arange(part.sizes["learning_rate"], dtype=float)
         parts.append(part.assign_coords(learning_rate=settings))
-    return xr.concat(parts, pd.Index(list(members), name="norm"))
+    return xr.concat(parts, "norm").assign_coords(norm=list(members))
 
 
 def setting_name(dataset: xr.Dataset, label: str, setting: float) -> str:

@@ -12,7 +12,8 @@ class Caption(NamedTuple):
 
     def about(self, score: str) -> "Caption":
         """Returns it with another `score` in the place of accuracy."""
-        return Caption(*(text.replace("accuracy", score) for text in self[:2]), self.measures)
+        title, text = (text.replace("accuracy", score) for text in self[:2])
+        return Caption(title, text, self.measures)
 
 
 CAPTIONS = {

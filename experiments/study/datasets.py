@@ -213,8 +213,8 @@ class Csv:
         for name in (self.target, *features):
             if name not in table:
                 raise DataError(f"{self.path}: no column {name!r}, it has {_listed(table.columns)}")
-            empty = table.index[table[name].isna()]
-            if len(empty):
+            empty = np.flatnonzero(table[name].isna())
+            if empty.size:
                 raise DataError(f"{self.path}: column {name!r} has no value in row {empty[0] + 1}.")
             if name != self.target and not pd.api.types.is_numeric_dtype(table[name]):
                 raise DataError(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import study
+import experiments.study as study
 from experiments.study.config import Study
 from experiments.study.values import ConfigError
 from experiments.system import text

@@ -97,12 +97,12 @@ class Model:
         outputs, seen = self._call(
             norm, values, "apply", variables, x, train=False, mutable=["intermediates"]
         )
-        given = flatten_dict(seen.get("intermediates", {}), sep="/")
+        given: Any = flatten_dict(seen.get("intermediates", {}), sep="/")
         return outputs, [given[f"{place}/{OUT}"][-1] for place in self.places]
 
     def kernels_of(self, tree: Any) -> list[jax.Array]:
         """Returns the kernels in a tree of parameters, of gradients or of updates."""
-        flat = flatten_dict(tree)
+        flat: Any = flatten_dict(tree)
         return [flat[path] for path in self.kernels]
 
     def _norm(self, values: dict[str, Any]) -> Norm:

@@ -63,8 +63,9 @@ class MLP:
     def __call__(self, norm: Norm, outputs: int) -> nn.Module:
         """Returns the network with `norm` before each hidden activation."""
         activation: Any = self.activation
-        act = ACTIVATIONS.get(activation, activation) if isinstance(activation, str) else activation
-        return _MLP(self.widths, act, self._kernel_init(), outputs, norm)
+        if isinstance(activation, str):
+            activation = ACTIVATIONS[activation]
+        return _MLP(self.widths, activation, self._kernel_init(), outputs, norm)
 
     def _kernel_init(self) -> Initializer:
         if self.init_std is not None:

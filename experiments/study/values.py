@@ -15,6 +15,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.study.data import DataError
@@ -42,7 +43,7 @@ def show(value: Any) -> str:
         return f"({', '.join(map(show, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, list):
         return f"[{', '.join(map(show, value))}]"
-    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return f"key({jax.random.key_data(value).tolist()})"
     if isinstance(value, np.ndarray | jax.Array):
         return f"array({value.dtype}{list(value.shape)})" if value.size > 8 else str(value.tolist())

@@ -8,7 +8,7 @@ that no derivative passes through it.
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ class Values(NamedTuple):
     wide: Array
 
     @classmethod
-    def of(cls, x: Array, dtype) -> "Values":
+    def of(cls, x: Array, dtype: Any) -> "Values":
         return cls(lax.stop_gradient(x), x.astype(dtype))
 
 

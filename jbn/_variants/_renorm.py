@@ -41,7 +41,7 @@ class Renorm:
     r_max: float | Scalar = 3.0
     d_max: float | Scalar = 5.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value, low in (("r_max", self.r_max, 1.0), ("d_max", self.d_max, 0.0)):
             number = check_number(name, value, low=low, high=float("inf"))
             object.__setattr__(self, name, number)
@@ -94,7 +94,7 @@ class RenormSchedule:
     d_max: float = 5.0
     d_steps: int = 20_000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):
             low = float(field.name == "r_max")
             check_number(field.name, getattr(self, field.name), low=low, high=float("inf"))

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from jbn._numerics.arrays import check_float, statistics_dtype
+from jbn._types import PyTree
 
 
 def common_dtype(tree: PyTree) -> jnp.dtype:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from jbn._numerics.arrays import check_float
+from jbn._types import PyTree
 from jbn.diagnostics import _trees
 
 

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from jbn._numerics.values import check_number
+from jbn._types import PyTree
 from jbn.diagnostics import _trees
 
 

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from jbn._numerics.values import check_momentum, check_number
+from jbn._types import PyTree
 from jbn.diagnostics import _trees
 from jbn.diagnostics._lanczos import lanczos
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
+from jbn._types import PyTree
 from jbn.diagnostics import _trees
 
 LossFn = Callable[[PyTree], Float[Array, ""]]

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from jbn._moments import batch_moments
 from jbn._numerics.arrays import check_features
+from jbn._types import PyTree
 from jbn.diagnostics import _trees
 from jbn.diagnostics.gradients import gradient_cosine, gradient_distance
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from jbn._numerics.values import check_momentum
+from jbn._types import PyTree
 from jbn.diagnostics import _trees
 
 

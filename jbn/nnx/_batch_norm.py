@@ -81,7 +81,7 @@ class BatchNorm(nnx.BatchNorm):
     """
 
     variant: Variant | Schedule
-    steps: nnx.BatchStat  # only where the variant is a schedule
+    steps: nnx.BatchStat[Array]  # only where the variant is a schedule
 
     def __init__(
         self,
@@ -110,8 +110,8 @@ class BatchNorm(nnx.BatchNorm):
         shape = (num_features,)
         is_complex = dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
         mean_dtype = jnp.complex64 if is_complex else jnp.float32
-        self.mean = _moved_once(nnx.BatchStat(jnp.zeros(shape, mean_dtype)))
-        self.var = _moved_once(nnx.BatchStat(jnp.ones(shape, jnp.float32)))
+        self.mean: nnx.BatchStat[Array] = _moved_once(nnx.BatchStat(jnp.zeros(shape, mean_dtype)))
+        self.var: nnx.BatchStat[Array] = _moved_once(nnx.BatchStat(jnp.ones(shape, jnp.float32)))
         self.scale = self.bias = nnx.data(None)
         if use_scale:
             scale = scale_init(rngs.params(), shape, param_dtype)
@@ -121,7 +121,7 @@ class BatchNorm(nnx.BatchNorm):
 
         self.num_features = num_features
         self.use_running_average = use_running_average
-        self.axis = tuple(axis) if isinstance(axis, Sequence) else axis
+        self.axis: int | tuple[int, ...] = tuple(axis) if isinstance(axis, Sequence) else axis
         self.momentum = momentum
         self.epsilon = epsilon
         self.dtype = dtype
@@ -130,7 +130,9 @@ class BatchNorm(nnx.BatchNorm):
         self.use_scale = use_scale
         self.axis_name = axis_name
         groups = axis_index_groups
-        self.axis_index_groups = None if groups is None else tuple(tuple(group) for group in groups)
+        self.axis_index_groups: tuple[tuple[int, ...], ...] | None = (
+            None if groups is None else tuple(tuple(group) for group in groups)
+        )
         self.use_fast_variance = use_fast_variance
         self.promote_dtype = promote_dtype
         set_variant(self, variant)

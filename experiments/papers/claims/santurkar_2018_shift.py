@@ -42,8 +42,10 @@ def noisy_task(depth: int) -> Task:
 def accuracy_and_drift(
     task: Task, window: int, images: Images, seed: jax.Array, learning_rate: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Four times in a run test accuracy, and how far the mean of a unit's batch moved, in standard
-    deviations of the batch: mean over the units of the fifth hidden layer."""
+    """Four times in a run test accuracy, and how far the mean of a unit's batch moved.
+
+    In standard deviations of the batch: mean over the units of the fifth hidden layer.
+    """
 
     def watched(state: State, _: None) -> tuple[State, tuple[jax.Array, jax.Array]]:
         state, seen = step(task, images, state)

@@ -63,8 +63,10 @@ class MLP(nn.Module):
 def in_training(
     model: MLP, params: Any, batch_stats: Any, x: jax.Array, momentum: float | None = None
 ) -> tuple[jax.Array, tuple[jax.Array, ...], Any]:
-    """Scores and the activations' inputs with the batch's own statistics, and what the running
-    statistics become."""
+    """Scores and the activations' inputs with the batch's own statistics.
+
+    With them come the running statistics as they then are.
+    """
     (scores, inputs), updated = model.apply(
         {"params": params, "batch_stats": batch_stats},
         x,

@@ -150,6 +150,18 @@ def test_an_override_that_cannot_be_read(config, tmp_path, capsys, override, say
     assert says in refused(capsys, "run", config, "--out", tmp_path, *override)
 
 
+def test_an_error_in_a_network_is_one_line_that_names_its_own(config, tmp_path, capsys):
+    config.write_text(CONFIG.replace('MLP((5,), "relu")', "lambda norm: 1 / 0"))
+    message = refused(capsys, "run", config, "--out", tmp_path / "out")
+    assert message == f"norms['none']: ZeroDivisionError: division by zero ({config}:6)"
+
+
+def test_data_that_cannot_be_used_is_one_line(config, tmp_path, capsys):
+    data = f"Csv('{tmp_path}/absent.csv', 'y')"
+    message = refused(capsys, "run", config, "--out", tmp_path / "out", "--data", data)
+    assert message.startswith(f"{tmp_path}/absent.csv: cannot be read as CSV (No such file")
+
+
 def test_a_run_without_out(config, capsys):
     assert "--out" in refused(capsys, "run", config)
 
