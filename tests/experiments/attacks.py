@@ -141,10 +141,10 @@ class Attacks:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file, but for the command in metrics.nc, which names the folder, and its checksum."""
+    """Every file, but for what metrics.nc says of the folder and the machine, and its checksum."""
     found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     dataset = xr.load_dataset(folder / "metrics.nc")
-    del dataset.attrs["command"]
+    del dataset.attrs["command"], dataset.attrs["environment"]
     sums = re.sub(rb".*  metrics.nc\n", b"", found["SHA256SUMS"])
     return found | {"metrics.nc": bytes(dataset.to_netcdf()), "SHA256SUMS": sums}
 

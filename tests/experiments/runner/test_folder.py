@@ -127,7 +127,8 @@ def test_what_cannot_be_removed_is_no_failure(tmp_path, monkeypatch):
 
 
 def test_the_checksums_are_those_of_sha256sum(out):
-    assert set(checksums.names(out)) == {"metrics.nc", "metrics.csv"}
+    names = {"metrics.nc", "metrics.csv", "summary.json", "report.html"}
+    assert set(checksums.names(out)) == names
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=out, check=True)
 
 

@@ -128,7 +128,6 @@ def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(small, field,
         (nn.Dense, "norms: Dense: TypeError: "),
         (lambda: 3, "norms: .*<lambda>: needs None, a variant"),
     ],
-    ids=str,
 )
 def test_what_is_no_norm_is_named(small, norm, says):
     with pytest.raises(ConfigError, match=f"^{says}"):

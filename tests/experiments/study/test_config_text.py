@@ -2,7 +2,8 @@
 
 import pytest
 
-from experiments.study.config import ConfigError, load_studies
+from experiments.study.load import load_studies
+from experiments.study.values import ConfigError
 
 STUDY = """
 import dataclasses
@@ -15,12 +16,12 @@ study = dataclasses.replace(STUDY, {})
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ("norms={'None': None}", "norms={'None': None}: needs labels of printable text"),
+        ("norms={'None': None}", 'norms={"None": None}: needs labels of printable text'),
         ("norms={'BN': None, 'bn': None}", "different in more than case"),
         ("norms={'a\\n': None}", "needs labels of printable text"),
         ("norms={'=1+1': None}", "a formula (=, +, -, @ first)"),
-        ("name='\\ud800'", "name='\\ud800': needs printable text."),
-        ("claim='a\\x1b[2J'", "claim='a\\x1b[2J': needs printable text."),
+        ("name='\\ud800'", 'name="\ud800": needs printable text.'),
+        ("claim='a\\x1b[2J'", 'claim="a\\u001b[2J": needs printable text.'),
     ],
 )
 def test_text_that_would_be_changed_is_refused(tmp_path, fields, says):
