@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.study.config import load_studies
+from experiments.study.load import load_studies
+from experiments.study.model import find_model
 from experiments.study.train import make_run
 from jbn import Ghost, Standard
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 
-from experiments.study.config import Study
+from experiments.study import MLP, Study
 from jbn import Ghost
 
 
@@ -34,7 +35,7 @@ class Largest:
 study = Study(
     name="own", claim="none", data="digits",
     norms={"own": Largest(), "groups": Ghost(8, Largest())},
-    widths=(6,), activation="sigmoid", init_std=0.3, optimizer="sgd", learning_rates=(0.1,),
+    network=MLP((6,), "sigmoid"), init_std=0.3, optimizer="sgd", learning_rates=(0.1,),
     seeds=(0,), batch_size=16, steps=4, evaluate_every=2,
 )
 '''
@@ -46,9 +47,13 @@ def test_a_study_evaluates_a_variant_of_its_config_as_itself(tmp_path, digits):
     study = load_studies(path)[""]
     own, groups = study.norms.values()
     assert groups == Ghost(8, own)
-    start = make_run(study, own).init(digits, jnp.uint32(0), jnp.float32(0.1), {})
+
+    def run(norm):
+        return make_run(study, find_model(study, norm, (8, 8, 1), 10))
+
+    start = run(own).init(digits, jnp.uint32(0), jnp.float32(0.1), {})
     loss = {
-        name: jax.jit(make_run(study, norm).evaluate)(digits, start)["test_loss"]
+        name: jax.jit(run(norm).evaluate)(digits, start)["test_loss"]
         for name, norm in {"own": own, "groups": groups, "standard": Standard()}.items()
     }
     np.testing.assert_allclose(loss["groups"], loss["own"], rtol=1e-5)
