@@ -36,7 +36,7 @@ def show(value: Any) -> str:
     '{"group": GroupNorm(num_groups=8), "wide": (1, 2.5), "relu": relu}'
     """
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=not value.isprintable())
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{show(k)}: {show(v)}" for k, v in value.items()) + "}"
     if type(value) is tuple:

@@ -20,7 +20,7 @@ study = dataclasses.replace(STUDY, {})
         ("norms={'BN': None, 'bn': None}", "different in more than case"),
         ("norms={'a\\n': None}", "needs labels of printable text"),
         ("norms={'=1+1': None}", "a formula (=, +, -, @ first)"),
-        ("name='\\ud800'", 'name="\ud800": needs printable text.'),
+        ("name='\\ud800'", 'name="\\ud800": needs printable text.'),
         ("claim='a\\x1b[2J'", 'claim="a\\u001b[2J": needs printable text.'),
     ],
 )
