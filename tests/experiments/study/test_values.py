@@ -67,7 +67,7 @@ class Own:
         (lambda: 3, "<lambda>"),
         (Own(), ".test_values.Own object>"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "value",  # no addresses
 )
 def test_a_value_is_printed_as_it_is_written_and_without_addresses(value, text):
     assert show(value).endswith(text)
