@@ -2,8 +2,8 @@
 
 Claim    Batch norm trains a residual network on MNIST faster than layer norm or none.
 Command  python -m experiments run configs/mnist_residual.py --out runs/mnist_residual
-Cost     TODO
-Result   TODO
+Cost     Not measured yet.
+Result   Not measured yet.
 """
 
 import flax.linen as nn

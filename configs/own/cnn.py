@@ -2,8 +2,11 @@
 
 Claim    Batch norm trains a small convolutional network faster than group norm.
 Command  python -m experiments run configs/own/cnn.py --out runs/cnn
-Cost     TODO
-Result   TODO
+Cost     2 min 44 s of processor time, all cores together, compiling and the report included.
+Result   Seeds 0 to 2, 300 steps, each best at rate 0.1: batch norm ends at 97.6 % (95.9 to 99.3),
+         group norm at 94.0 (89.1 to 98.9), none at 91.9 (88.1 to 95.7). Batch norm is 5.7 points
+         above none (3.5 to 8.0), group norm level with it (-4.3 to +8.5). All three runs of batch
+         norm reach 95 %, at step 117, two of group norm, and none of none.
 """
 
 import flax.linen as nn

@@ -114,9 +114,18 @@ class Model:
         self, norm: Norm, state: State, x: Any, values: Any, dropout: Any, train: bool = True
     ) -> tuple[jax.Array, dict[str, Any]]:
         variables = {"params": state.params, **state.collections}
-        options = {} if dropout is None or not self.has_train else {"rngs": {"dropout": dropout}}
+        options: dict[str, Any] = {}
+        if dropout is not None and self.has_train:
+            options["rngs"] = {"dropout": dropout}
         outputs, updated = self._call(
-            norm, values, "apply", variables, x, train=train, mutable=_mutable(state), **options
+            norm,
+            values,
+            "apply",
+            variables,
+            x,
+            train=train,
+            mutable=[*state.collections],
+            **options,
         )
         return outputs, state.collections | dict(updated)
 
@@ -185,7 +194,3 @@ def _state(variables: Any) -> State:
     variables = dict(variables)
     params = variables.pop("params", {})
     return State(params, {name: v for name, v in variables.items() if name != "intermediates"})
-
-
-def _mutable(state: State) -> list[str]:
-    return [*state.collections]
