@@ -96,6 +96,14 @@ def test_the_core_needs_only_jax():
     assert run.stdout.strip() == "set()", run.stdout
 
 
+def test_tools_and_layers_are_there_where_they_are_named():
+    code = "import jbn; print(jbn.convert.from_torch, jbn.diagnostics, jbn.linen, jbn.nnx)"
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert {"convert", "linen", "batch_norm"} <= set(dir(jbn))
+    with pytest.raises(AttributeError, match="'jbn' has no attribute 'batchnorm'"):
+        jbn.batchnorm  # noqa: B018
+
+
 PUBLIC = {
     name: value
     for name, value in vars(jbn).items()

@@ -20,11 +20,21 @@ Fields that may change from step to step (the bounds of `Renorm`, the key of `No
 a pytree and do not recompile; all others are part of the program.
 """
 
-from jbn._variants._detached import Detached as Detached
-from jbn._variants._ghost import Ghost as Ghost
-from jbn._variants._noisy import Noisy as Noisy
-from jbn._variants._renorm import Renorm as Renorm
-from jbn._variants._renorm import RenormSchedule as RenormSchedule
-from jbn._variants._running import Running as Running
-from jbn._variants._standard import Standard as Standard
-from jbn._variants._uncentered import Uncentered as Uncentered
+from jbn._variants._detached import Detached
+from jbn._variants._ghost import Ghost
+from jbn._variants._noisy import Noisy
+from jbn._variants._renorm import Renorm, RenormSchedule
+from jbn._variants._running import Running
+from jbn._variants._standard import Standard
+from jbn._variants._uncentered import Uncentered
+
+__all__ = [
+    "Detached",
+    "Ghost",
+    "Noisy",
+    "Renorm",
+    "RenormSchedule",
+    "Running",
+    "Standard",
+    "Uncentered",
+]

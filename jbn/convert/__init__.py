@@ -32,22 +32,46 @@ N: from there on its running variance settles at (N - 1) / N of PyTorch's, where
 all that one feature sees of a batch, pixels included.
 """
 
-from jbn.convert._equinox import from_equinox as from_equinox
-from jbn.convert._equinox import to_equinox as to_equinox
-from jbn.convert._frameworks import from_keras as from_keras
-from jbn.convert._frameworks import from_linen as from_linen
-from jbn.convert._frameworks import from_nnx as from_nnx
-from jbn.convert._frameworks import from_torch as from_torch
-from jbn.convert._frameworks import to_keras as to_keras
-from jbn.convert._frameworks import to_linen as to_linen
-from jbn.convert._frameworks import to_nnx as to_nnx
-from jbn.convert._frameworks import to_torch as to_torch
-from jbn.convert._haiku import from_haiku as from_haiku
-from jbn.convert._haiku import to_haiku as to_haiku
-from jbn.convert._models import model_from_haiku as model_from_haiku
-from jbn.convert._models import model_from_keras as model_from_keras
-from jbn.convert._models import model_from_torch as model_from_torch
-from jbn.convert._models import model_to_haiku as model_to_haiku
-from jbn.convert._models import model_to_keras as model_to_keras
-from jbn.convert._models import model_to_torch as model_to_torch
-from jbn.convert._norms import Layers as Layers
+from jbn.convert._equinox import from_equinox, to_equinox
+from jbn.convert._frameworks import (
+    from_keras,
+    from_linen,
+    from_nnx,
+    from_torch,
+    to_keras,
+    to_linen,
+    to_nnx,
+    to_torch,
+)
+from jbn.convert._haiku import from_haiku, to_haiku
+from jbn.convert._models import (
+    model_from_haiku,
+    model_from_keras,
+    model_from_torch,
+    model_to_haiku,
+    model_to_keras,
+    model_to_torch,
+)
+from jbn.convert._norms import Layers
+
+__all__ = [
+    "Layers",
+    "from_equinox",
+    "from_haiku",
+    "from_keras",
+    "from_linen",
+    "from_nnx",
+    "from_torch",
+    "model_from_haiku",
+    "model_from_keras",
+    "model_from_torch",
+    "model_to_haiku",
+    "model_to_keras",
+    "model_to_torch",
+    "to_equinox",
+    "to_haiku",
+    "to_keras",
+    "to_linen",
+    "to_nnx",
+    "to_torch",
+]

@@ -26,47 +26,86 @@ imported by `import jbn`: write `from jbn import diagnostics`.
 """
 
 # Activations.
-from jbn.diagnostics.activations import activation_percentiles as activation_percentiles
-from jbn.diagnostics.activations import dead_units as dead_units
-from jbn.diagnostics.activations import effective_rank as effective_rank
-from jbn.diagnostics.activations import isometry_gap as isometry_gap
-from jbn.diagnostics.activations import mean_absolute_cosine as mean_absolute_cosine
-from jbn.diagnostics.activations import orthogonality_gap as orthogonality_gap
-from jbn.diagnostics.activations import participation_ratio as participation_ratio
+from jbn.diagnostics.activations import (
+    activation_percentiles,
+    dead_units,
+    effective_rank,
+    isometry_gap,
+    mean_absolute_cosine,
+    orthogonality_gap,
+    participation_ratio,
+)
 
 # The rest of the batch.
-from jbn.diagnostics.batch import batch_dependence as batch_dependence
+from jbn.diagnostics.batch import batch_dependence
 
 # Gradients.
-from jbn.diagnostics.gradients import NoiseScale as NoiseScale
-from jbn.diagnostics.gradients import gradient_cosine as gradient_cosine
-from jbn.diagnostics.gradients import gradient_distance as gradient_distance
-from jbn.diagnostics.gradients import gradient_noise_scale as gradient_noise_scale
-from jbn.diagnostics.gradients import gradient_norms as gradient_norms
-from jbn.diagnostics.gradients import relative_noise as relative_noise
+from jbn.diagnostics.gradients import (
+    NoiseScale,
+    gradient_cosine,
+    gradient_distance,
+    gradient_noise_scale,
+    gradient_norms,
+    relative_noise,
+)
 
 # The Hessian.
-from jbn.diagnostics.hessian import Eigenpairs as Eigenpairs
-from jbn.diagnostics.hessian import Sharpness as Sharpness
-from jbn.diagnostics.hessian import Trace as Trace
-from jbn.diagnostics.hessian import hessian_eigenvalues as hessian_eigenvalues
-from jbn.diagnostics.hessian import hessian_trace as hessian_trace
-from jbn.diagnostics.hessian import hessian_vector_product as hessian_vector_product
-from jbn.diagnostics.hessian import per_layer as per_layer
-from jbn.diagnostics.hessian import sharpness as sharpness
+from jbn.diagnostics.hessian import (
+    Eigenpairs,
+    Sharpness,
+    Trace,
+    hessian_eigenvalues,
+    hessian_trace,
+    hessian_vector_product,
+    per_layer,
+    sharpness,
+)
 
 # The loss landscape.
-from jbn.diagnostics.landscape import AlongGradient as AlongGradient
-from jbn.diagnostics.landscape import along_gradient as along_gradient
+from jbn.diagnostics.landscape import AlongGradient, along_gradient
 
 # Internal covariate shift.
-from jbn.diagnostics.shift import ActivationShift as ActivationShift
-from jbn.diagnostics.shift import GradientShift as GradientShift
-from jbn.diagnostics.shift import activation_shift as activation_shift
-from jbn.diagnostics.shift import gradient_shift as gradient_shift
+from jbn.diagnostics.shift import ActivationShift, GradientShift, activation_shift, gradient_shift
 
 # Weights.
-from jbn.diagnostics.weights import angular_update as angular_update
-from jbn.diagnostics.weights import effective_learning_rate as effective_learning_rate
-from jbn.diagnostics.weights import weight_gradient_angle as weight_gradient_angle
-from jbn.diagnostics.weights import weight_gradient_cosine as weight_gradient_cosine
+from jbn.diagnostics.weights import (
+    angular_update,
+    effective_learning_rate,
+    weight_gradient_angle,
+    weight_gradient_cosine,
+)
+
+__all__ = [
+    "ActivationShift",
+    "AlongGradient",
+    "Eigenpairs",
+    "GradientShift",
+    "NoiseScale",
+    "Sharpness",
+    "Trace",
+    "activation_percentiles",
+    "activation_shift",
+    "along_gradient",
+    "angular_update",
+    "batch_dependence",
+    "dead_units",
+    "effective_learning_rate",
+    "effective_rank",
+    "gradient_cosine",
+    "gradient_distance",
+    "gradient_noise_scale",
+    "gradient_norms",
+    "gradient_shift",
+    "hessian_eigenvalues",
+    "hessian_trace",
+    "hessian_vector_product",
+    "isometry_gap",
+    "mean_absolute_cosine",
+    "orthogonality_gap",
+    "participation_ratio",
+    "per_layer",
+    "relative_noise",
+    "sharpness",
+    "weight_gradient_angle",
+    "weight_gradient_cosine",
+]
