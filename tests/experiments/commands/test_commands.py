@@ -109,7 +109,7 @@ def test_a_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(plan, "measure", lambda *_: plan.Cost(1.0, 1.0, 0))
     out = tmp_path / "out"
     main(["run", "configs/digits.py", "--out", str(out), "--dry-run"])
-    assert "70 runs of 2000 steps" in " ".join(capsys.readouterr().out.split())
+    assert "100 runs of 1500 steps" in " ".join(capsys.readouterr().out.split())
     assert not out.exists()
 
 
