@@ -3,7 +3,11 @@
 Nothing that imports JAX is imported here at the top: how many devices a CPU has is settled first.
 """
 
-import signal
+from experiments.system.interrupts import end_at_ctrl_c
+
+if __name__ == "__main__":
+    end_at_ctrl_c()  # before what takes long to import
+
 import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -17,6 +21,7 @@ from experiments.commands import papers as papers_command
 from experiments.commands import report as report_command
 from experiments.commands import run as run_command
 from experiments.commands import walkthrough as walkthrough_command
+from experiments.system.console import settle_output
 from experiments.system.devices import keep_freed_memory, use_all_cores
 
 
@@ -26,10 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = tyro.cli(_choose, prog=PROGRAM, args=arguments[:1])
     if command is not bench_command.main:  # a benchmark has the devices that a user has
         use_all_cores()
-    try:
-        command(arguments[1:])
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+    command(arguments[1:])
 
 
 def _choose(
@@ -40,7 +42,7 @@ def _choose(
     """Train networks with and without batch norm, and say with numbers what it did.
 
     Exits with 0 when done, 1 after a failure (the disk is full, say), 2 for input that cannot be
-    used, 130 and 143 when stopped by SIGINT (Ctrl-C) and SIGTERM.
+    used, 128 and the signal's number when stopped by one: 130 by Ctrl-C, 143 by SIGTERM.
 
     Args:
         command: run CONFIG --out DIR: train, measure and report, or go on where it was stopped.
@@ -60,6 +62,7 @@ def _choose(
 
 
 if __name__ == "__main__":
+    settle_output()
     if sys.argv[1:2] in (["run"], ["bench"]):
         keep_freed_memory(one_arena=sys.argv[1] == "bench" and sys.argv[2:3] != ["train"])
     main()

@@ -4,8 +4,9 @@
 needs only JAX.
 """
 
-# The protocol of a variant, and the argument that it is called with.
+# The protocols of a variant and a schedule of them, and the argument that a variant is called with.
 from jbn._batch import Batch as Batch
+from jbn._batch import Schedule as Schedule
 from jbn._batch import Variant as Variant
 
 # The algorithm, assembled.
@@ -41,8 +42,9 @@ from jbn._variants import Detached as Detached
 from jbn._variants import Ghost as Ghost
 from jbn._variants import Noisy as Noisy
 from jbn._variants import Renorm as Renorm
+from jbn._variants import RenormSchedule as RenormSchedule
 from jbn._variants import Running as Running
 from jbn._variants import Standard as Standard
 from jbn._variants import Uncentered as Uncentered
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Bool, Float, Inexact
+from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from jbn._moments import clean_padding, sync_measured, sync_moments
 from jbn._normalize import apply_moments
@@ -149,7 +149,26 @@ class Variant(Protocol):
     def __hash__(self) -> int: ...
 
 
-def population_of(variant: Variant) -> Variant:
+@runtime_checkable
+class Schedule(Protocol):
+    """A variant for each training step: the `variant` of a layer, which counts the steps.
+
+    A frozen, hashable, printable value, `RenormSchedule()` for example. `batch_norm` has no count:
+    give it `schedule.at(step)`.
+    """
+
+    def at(self, step: Int[Array, ""]) -> Variant:
+        """Returns the variant of a step: 0 at first, and traced in a compiled program."""
+        ...
+
+    def population(self) -> Variant:
+        """Returns the variant that normalises as inference will, as `Variant.population`."""
+        ...
+
+    def __hash__(self) -> int: ...
+
+
+def population_of(variant: Variant | Schedule) -> Variant:
     """Returns `variant.population()`; refuses a variant that has none."""
     if not hasattr(variant, "population"):
         raise TypeError(

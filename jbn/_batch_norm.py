@@ -31,7 +31,7 @@ from jbn._types import Affine, AxisName, Moments, RunningStats
 from jbn._variants import Standard
 
 
-def init(num_features: int, dtype=jnp.float32) -> tuple[Affine, RunningStats]:
+def init(num_features: int, dtype: Any = jnp.float32) -> tuple[Affine, RunningStats]:
     """Returns scale 1, bias 0 of type `dtype`; running mean 0, variance 1 of at least float32.
 
     >>> affine, stats = init(3)

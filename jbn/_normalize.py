@@ -8,9 +8,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jbn._numerics.arrays import check_features, check_float, per_feature, statistics_dtype
+from jbn._numerics.columns import spread
 from jbn._numerics.frame import Frame
 from jbn._numerics.measure import Measured, Values
-from jbn._numerics.sweeps import spread_batch
 from jbn._numerics.values import as_vector, check_epsilon, numbers_to_device
 from jbn._types import Moments
 
@@ -95,12 +95,7 @@ def _affine_map_jvp(primals, tangents):
     def tangent(dx, dmean, dgain, dbias, wide, frame, mean, gain):
         # In two steps: the product of factor and gain can underflow where dy does not.
         du = dx * per_feature(frame.factor, dx) * per_feature(gain, dx)
-
-        def line(coefficients, x):
-            slope, intercept = coefficients
-            return (frame.enter(x) - per_feature(mean, x)) * slope + intercept
-
-        return du + spread_batch(line, (dgain, dbias - gain * dmean), wide)
+        return du + spread(dgain, dbias - gain * dmean, wide, frame, mean)
 
     tangents = (dvalues.wide, dmean + dframe.shift, dgain, dbias)
     return _affine_map(*primals), tangent(*tangents, values.wide, frame, mean, gain)

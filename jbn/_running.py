@@ -1,5 +1,7 @@
 """The running average of batch statistics, which inference reads."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -74,7 +76,7 @@ def blend(stats: RunningStats, moments: Moments, keep, take) -> RunningStats:
 _blend = jax.jit(blend)
 
 
-def warmup_momentum(step, momentum: float = 0.99) -> Float[Array, ""]:
+def warmup_momentum(step: Any, momentum: float = 0.99) -> Float[Array, ""]:
     r"""Returns a momentum under which the running average is exact from the first step.
 
     $$m_t = \min\left(m, \frac{t}{t + 1}\right)$$
@@ -103,7 +105,7 @@ def _check_step(step):
     return check_number("step", step, low=0.0, high=float("inf"))
 
 
-def debiased_momentum(step, momentum: float = 0.99) -> Float[Array, ""]:
+def debiased_momentum(step: Any, momentum: float = 0.99) -> Float[Array, ""]:
     r"""Returns a momentum under which the running average is zero-debiased, as in Haiku and Adam.
 
     $$m_t = 1 - \frac{1 - m}{1 - m^{t + 1}}$$

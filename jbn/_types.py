@@ -6,7 +6,7 @@
 from collections.abc import Hashable
 from numbers import Number
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,9 @@ from jaxtyping import Array, Float, Inexact
 from jbn._numerics.sharding import is_explicit
 from jbn._pytrees import differ, equal, register_export, register_record
 
-AxisName = Hashable | tuple[Hashable, ...]
+AxisName: TypeAlias = Hashable | tuple[Hashable, ...]
+# jaxtyping's, which checks as much while running, is unknown to type checkers on purpose.
+PyTree: TypeAlias = Any
 
 
 class Moments(tuple):
@@ -41,24 +43,22 @@ class Moments(tuple):
     size: Float[Array, "*stack C"] = property(itemgetter(2))  # type: ignore[assignment]
     remainder: Inexact[Array, "*stack C"]
 
-    def __new__(cls, mean, var, size, remainder=None):
+    def __new__(cls, mean: Any, var: Any, size: Any, remainder: Any = None) -> "Moments":
         self = super().__new__(cls, (mean, var, size))
         self.remainder = _zeros_like(mean) if remainder is None else remainder
         return self
 
-    __eq__, __ne__, __hash__ = equal, differ, None  # type: ignore[assignment]
-
-    def __getnewargs__(self):
+    def __getnewargs__(self) -> tuple[Any, ...]:
         return (*self, self.remainder)
 
     def __repr__(self) -> str:
         fields = self._asdict() | {"remainder": self.remainder}
         return f"Moments({', '.join(f'{name}={value}' for name, value in fields.items())})"
 
-    def _asdict(self) -> dict:
+    def _asdict(self) -> dict[str, Any]:
         return dict(zip(self._fields, self))
 
-    def _replace(self, **fields) -> "Moments":
+    def _replace(self, **fields: Any) -> "Moments":
         return Moments(**(self._asdict() | {"remainder": self.remainder} | fields))
 
 
@@ -84,6 +84,8 @@ jax.tree_util.register_pytree_with_keys(
     lambda _, leaves: Moments(*leaves),
 )
 register_export(Moments)
+# Set here, because a type checker takes each for a changed signature in the class.
+Moments.__eq__, Moments.__ne__, Moments.__hash__ = equal, differ, None  # type: ignore[assignment]
 
 
 @register_record

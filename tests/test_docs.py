@@ -1,22 +1,31 @@
 """The documentation runs: its Python blocks, the output shown under them, and its links.
 
 A block marked `python` is executed; the blocks of one page share a namespace, from top to bottom.
-A block marked `text` straight after it is what it prints. Line breaks and `...` are free there.
+A block marked `text` straight after it is what it prints, or, where that begins as `ValueError: `
+does, what it raises. Line breaks and `...` are free there.
 """
 
+import ast
 import contextlib
 import doctest
+import importlib
+import inspect
 import io
 import re
 from pathlib import Path
 
 import jax
 import pytest
-from markdown_it import MarkdownIt
+from docstrings import PLACE, contents, expand
 from markdown_it.token import Token
+from notebook import notebook, python_blocks
+from notebook import parse as parse_text
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *ROOT.glob("examples/*.md")])
+
+
+ERROR = re.compile(r"\w+Error: ")
 
 
 def name(page: Path) -> str:
@@ -24,34 +33,29 @@ def name(page: Path) -> str:
 
 
 def parse(page: Path) -> list[Token]:
-    return MarkdownIt("gfm-like", {"linkify": False}).parse(page.read_text(encoding="utf-8"))
-
-
-def python_blocks(tokens: list[Token]) -> list[tuple[Token, str | None]]:
-    """Every Python block with the output that the page shows for it, if it shows any."""
-    following = [*tokens[1:], None]
-    return [
-        (token, after.content if after is not None and after.info == "text" else None)
-        for token, after in zip(tokens, following, strict=True)
-        if token.type == "fence" and token.info.split()[:1] == ["python"]
-    ]
+    return parse_text(page.read_text(encoding="utf-8"))
 
 
 def run(page: Path, tokens: list[Token]) -> None:
     namespace = {"__name__": name(page)}
-    for token, expected in python_blocks(tokens):
-        assert token.map is not None
+    for code, output in python_blocks(tokens):
+        assert code.map is not None
         # Blank lines in front make a traceback name the page's own line.
-        source = "\n" * (token.map[0] + 1) + token.content
-        shown = io.StringIO()
-        with contextlib.redirect_stdout(shown):
-            exec(compile(source, str(page), "exec"), namespace)
+        source = "\n" * (code.map[0] + 1) + code.content
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            try:
+                exec(compile(source, str(page), "exec"), namespace)
+            except Exception as error:
+                if output is None or not ERROR.match(output.content):
+                    raise
+                printed.write(f"{type(error).__name__}: {error}\n")
         flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-        if expected is not None:
-            matches = doctest.OutputChecker().check_output(expected, shown.getvalue(), flags)
-            assert matches, (
-                f"{name(page)}, line {token.map[0] + 1} prints\n{shown.getvalue()}"
-                f"and the page shows\n{expected}"
+        shown = printed.getvalue()
+        if output is not None:
+            assert doctest.OutputChecker().check_output(output.content, shown, flags), (
+                f"{name(page)}, line {code.map[0] + 1} prints\n{shown}"
+                f"and the page shows\n{output.content}"
             )
 
 
@@ -96,6 +100,65 @@ def test_the_pages_with_code_are_found():
     assert with_code >= {"README.md", "docs/math.md", "docs/tutorial.md", "docs/conventions.md"}
 
 
+# What raises there is on the page of errors: the functions and the two layers.
+EXPLAINED = ("_*.py", "_numerics/*.py", "_variants/*.py", "*/_batch_norm.py")
+
+
+def raised(path: Path) -> list[str]:
+    """The longest plain text in each message that a file raises with."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            parts = [str(n.value) for n in ast.walk(node.exc) if isinstance(n, ast.Constant)]
+            found.append(max(parts, key=len).strip())
+    return [text for text in found if " " in text]  # a class that builds its own has none here
+
+
+def test_errors_are_on_their_page():
+    page = " ".join((ROOT / "docs" / "errors.md").read_text(encoding="utf-8").split())
+    sites = [path for pattern in EXPLAINED for path in (ROOT / "jbn").glob(pattern)]
+    messages = {message for path in sites for message in raised(path)}
+    assert len(messages) > 30
+    missing = {message for message in messages if " ".join(message.split()) not in page}
+    assert not missing, "add a block that raises it to docs/errors.md"
+
+
+@pytest.mark.parametrize(
+    "module", ["jbn", "jbn.linen", "jbn.nnx", "jbn.convert", "jbn.diagnostics"]
+)
+def test_the_reference_has_every_public_name(module):
+    page = ROOT / "docs" / "reference" / f"{module.rpartition('.')[2]}.md"
+    text = page.read_text(encoding="utf-8")
+    assert PLACE.findall(text) == [module]
+    imported = importlib.import_module(module)
+    public = {
+        name
+        for name, value in vars(imported).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert {name for names in contents(imported).values() for name in names} == public
+    made = expand(text)
+    assert set(re.findall(rf"^:+{{py:\w+}} {module}\.(\w+)(?:\(|$)", made, re.M)) == public
+    # Sections and examples of docstrings are Markdown there.
+    assert not re.search(r"^\s*(Args|Attributes|Returns|Raises):$", made, re.M)
+    assert made.count("```pycon") == len(re.findall(r"^>>>.*(?:\n.+)*", made, re.M))
+
+
+def test_a_notebook_holds_the_page():
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    made = notebook(text)
+    assert made is not None
+    cells = made["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    blocks = python_blocks(parse_text(text))
+    assert [cell["source"] + "\n" for cell in code] == [block.content for block, _ in blocks]
+    assert code[0]["outputs"][0]["text"] == "[20160. 50170. 80180.]\n"
+    assert cells[0]["source"].startswith("# Tutorial")
+    assert "20160" not in "".join(cell["source"] for cell in cells)
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    assert notebook("# No code\n") is None
+
+
 @pytest.fixture
 def page(tmp_path, monkeypatch):
     monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
@@ -121,6 +184,16 @@ def test_an_error_names_the_line_of_the_page(page):
     with pytest.raises(ZeroDivisionError) as caught:
         run(failing, parse(failing))
     assert caught.traceback[-1].lineno + 1 == 5
+
+
+def test_an_error_is_raised_or_noticed(page):
+    block = "```python\n{}\n```\n\n```text\nValueError: no ...\n```\n"
+    right = page(block.format('raise ValueError("no three")'))
+    run(right, parse(right))
+    for wrong in ("3", 'raise ValueError("three")', 'raise TypeError("no three")'):
+        failing = page(block.format(wrong))
+        with pytest.raises(AssertionError, match="line 1 prints"):
+            run(failing, parse(failing))
 
 
 def test_other_blocks_do_not_run(page):

@@ -25,9 +25,10 @@ class Done(NamedTuple):
 def run(capsys):
     """Runs an example with JAX's own settings; warnings are errors, as in all tests."""
 
-    def run(name: str) -> Done:
+    def run(name: str, **settings: Any) -> Done:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             defined = runpy.run_path(str(EXAMPLES / f"{name}.py"))
+            defined["main"].__globals__.update(settings)
             return Done(defined, defined["main"](), capsys.readouterr().out)
 
     return run
@@ -63,6 +64,19 @@ def test_explicit_axes_need_nothing_of_the_model(run):
     assert f"Explicit,) axes over {jax.device_count()} devices" in printed
     (accuracy,) = accuracies(printed)
     assert accuracy > 0.88
+
+
+def test_averaged_weights_need_statistics_of_their_own(run):
+    printed = run("average_weights", SEEDS=4, EPOCHS=10).printed
+    lines = re.findall(r"(\w+) +(\w+) +([\d.]+) \+-", printed)
+    loss = {(average, statistics): float(number) for average, statistics, number in lines}
+    assert loss["SWA", "recalibrated"] < loss["last", "recalibrated"]
+    # Those of the last step lose at least half of what averaging gains.
+    gained = loss["last", "copied"] - loss["SWA", "recalibrated"]
+    assert loss["SWA", "copied"] > loss["SWA", "recalibrated"] + gained / 2
+    assert loss["SWA", "averaged"] < loss["SWA", "copied"]
+    # Without an average all is one: the statistics of the last step are its own.
+    assert loss["last", "copied"] == loss["last", "averaged"]
 
 
 def test_training_with_rounded_kernels_is_better_than_rounding_afterwards(run):

@@ -7,7 +7,7 @@ Result   Seeds 0 to 2, all best at rate 1.6: 97.9 % (97.9 to 98.0) with the batc
          (97.6 to 98.5) in groups of 128, 98.0 (97.7 to 98.3) of 16. No difference can be told.
 """
 
-from experiments.study.config import Study
+from experiments.study import MLP, Study
 from jbn import Ghost, Standard
 
 study = Study(
@@ -19,8 +19,7 @@ study = Study(
         "groups of 128": Ghost(128),
         "groups of 16": Ghost(16),
     },
-    widths=(128, 128),
-    activation="relu",
+    network=MLP((128, 128), "relu"),
     optimizer="sgd",
     learning_rates=(0.1, 0.4, 1.6),
     seeds=(0, 1, 2),

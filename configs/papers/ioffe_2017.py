@@ -8,7 +8,7 @@ Result   Seeds 0 to 2, each at its best rate, 0.03: 93.5 % (92.6 to 94.5) with r
          renormalisation, 2500 with batch norm, 1167 without: it undoes the loss, and adds nothing.
 """
 
-from experiments.study.config import Study
+from experiments.study import MLP, Study
 from jbn import Renorm, Standard
 
 study = Study(
@@ -21,8 +21,7 @@ study = Study(
         "batch norm": Standard(),
         "renorm": Renorm(r_max=3.0, d_max=1.0),
     },
-    widths=(100, 100),
-    activation="relu",
+    network=MLP((100, 100), "relu"),
     optimizer="sgd",
     learning_rates=(0.01, 0.03, 0.1),
     seeds=(0, 1, 2),

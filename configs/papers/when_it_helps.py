@@ -10,7 +10,7 @@ Result   Points of test accuracy that batch norm adds, mean of seeds 0 to 2, eac
          rate 0.003.
 """
 
-from experiments.study.config import Study
+from experiments.study import MLP, Study
 from jbn import Standard
 
 studies = {
@@ -19,8 +19,7 @@ studies = {
         claim="Whether batch norm helps depends on depth, learning rate and batch size.",
         data="digits",
         norms={"no norm": None, "batch norm": Standard()},
-        widths=(64,) * depth,
-        activation="relu",
+        network=MLP((64,) * depth, "relu"),
         optimizer="sgd",
         learning_rates=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
         seeds=(0, 1, 2),

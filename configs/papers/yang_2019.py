@@ -11,7 +11,7 @@ Result   Seeds 0 to 2, steps 1 to 20 at rate 0.001: from a layer to the one belo
          network ends at 95 to 96 % for epsilons up to 1, and at 10 it learns nothing.
 """
 
-from experiments.study.config import Study
+from experiments.study import MLP, Study
 from jbn import Standard
 
 study = Study(
@@ -19,8 +19,7 @@ study = Study(
     claim="A larger epsilon lowers the explosion of gradients, and does not remove it.",
     data="digits",
     norms={"no norm": None, "batch norm": Standard()},
-    widths=(100,) * 20,
-    activation="relu",
+    network=MLP((100,) * 20, "relu"),
     # One program for all: pre-activations have a variance of about 1 before they are normalised.
     epsilon=(1e-5, 1e-3, 0.1, 1.0, 10.0),
     optimizer="sgd",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments.system.devices import compile_for_absent_chips
+from experiments.system.devices import compile_for_absent_chips, find_devices
+from experiments.system.files import check_writable
 
 if TYPE_CHECKING:
     from experiments.bench.output import Report
@@ -56,13 +57,17 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
     """Runs one benchmark, prints its tables, and with `--out` writes them as CSV and Markdown.
 
     Raises:
-      OSError: when the folder cannot be written to, before anything is measured.
+      OutputError: when the folder cannot be written to, before anything is measured.
+      DeviceError: when the devices that were asked for are not there.
       TargetError: when what compiles for a chip is not installed.
     """
 
-    def finish(measure: Callable[[], "Report"], out: Path | None) -> None:
+    def finish(name: str, measure: Callable[[], "Report"], out: Path | None) -> None:
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
+            check_writable(out / f"{name}.csv")
+            check_writable(out / f"{name}.md")
+        if name != "train":  # its processes find theirs
+            find_devices()
         from experiments.bench.output import publish
 
         publish(measure(), out, command=_command(prog, arguments))
@@ -85,7 +90,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         """
         from experiments.bench import op
 
-        finish(lambda: op.measure(shapes, dtypes, rounds=rounds, seed=seed), out)
+        finish("op", lambda: op.measure(shapes, dtypes, rounds=rounds, seed=seed), out)
 
     def sweeps(
         shapes: tuple[Shape, ...] = (), rounds: Count = 10, seed: int = 0, out: Path | None = None
@@ -100,7 +105,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         """
         from experiments.bench import sweeps
 
-        finish(lambda: sweeps.measure(shapes, rounds=rounds, seed=seed), out)
+        finish("sweeps", lambda: sweeps.measure(shapes, rounds=rounds, seed=seed), out)
 
     def accuracy(rows: Count = 4096, seed: int = 0, out: Path | None = None) -> None:
         """Compare y, variance and dx with extended precision, on hard inputs.
@@ -112,7 +117,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         """
         from experiments.bench import accuracy
 
-        finish(lambda: accuracy.measure(rows=rows, seed=seed), out)
+        finish("accuracy", lambda: accuracy.measure(rows=rows, seed=seed), out)
 
     def memory(
         width: Count = 1024, batch: Count = 8192, layers: Count = 10, out: Path | None = None
@@ -127,7 +132,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         """
         from experiments.bench import memory
 
-        finish(lambda: memory.measure(width=width, batch=batch, layers=layers), out)
+        finish("memory", lambda: memory.measure(width=width, batch=batch, layers=layers), out)
 
     def train(
         steps: Count = 1000, runs: Count = 8, rounds: Count = 5, out: Path | None = None
@@ -142,7 +147,60 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         """
         from experiments.bench import train
 
-        finish(lambda: train.measure(steps=steps, runs=runs, rounds=rounds), out)
+        finish("train", lambda: train.measure(steps=steps, runs=runs, rounds=rounds), out)
+
+    def compile(rounds: Count = 5, seed: int = 0, out: Path | None = None) -> None:
+        """Take the CPU time to compile a training step of a ResNet, in processes of their own.
+
+        Args:
+            rounds: Processes for each norm.
+            seed: Of the order.
+            out: Folder for compile.csv and compile.md; without it nothing is written.
+        """
+        from experiments.bench import compile
+
+        finish("compile", lambda: compile.measure(rounds=rounds, seed=seed), out)
+
+    def layers(
+        dtypes: tuple[Literal["float32", "bfloat16"], ...] = (),
+        width: Count = 1024,
+        batch: Count = 8192,
+        layers: Count = 10,
+        rounds: Count = 10,
+        seed: int = 0,
+        out: Path | None = None,
+    ) -> None:
+        """Time a step of layers with and without the loop in which a norm may sweep again.
+
+        Args:
+            dtypes: Types of x; by default float32, and on a GPU bfloat16 too.
+            width: Features of every layer.
+            batch: Examples.
+            layers: How many times Dense, norm, ReLU.
+            rounds: In each round every case is timed once, in random order.
+            seed: Of the inputs and of the order.
+            out: Folder for layers.csv and layers.md; without it nothing is written.
+        """
+        from experiments.bench import layers as bench
+
+        finish(
+            "layers",
+            lambda: bench.measure(
+                dtypes, width=width, batch=batch, layers=layers, rounds=rounds, seed=seed
+            ),
+            out,
+        )
+
+    def gpu(out: Path, rehearse: bool = False) -> None:
+        """Measure all that runs on a GPU, in five minutes; a part that fails costs no other.
+
+        Args:
+            out: Folder for the files of op, accuracy, layers and train.
+            rehearse: Small sizes: whether it works, on any machine.
+        """
+        from experiments.bench import gpu
+
+        gpu.main(out, rehearse=rehearse)
 
     def compiled(
         targets: tuple[Literal["tpu", "h100"], ...] = (),
@@ -178,7 +236,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
 
         selection = compiled.Selection(targets, programs, placements, dtypes, modes, names)
         scale = Scale(mib * compiled.MIB, layers)
-        finish(lambda: compiled.measure(selection, scale), out)
+        finish("compiled", lambda: compiled.measure(selection, scale), out)
 
     def verdicts(studies: Count = 400, seed: int = 0, out: Path | None = None) -> None:
         """Simulate studies of known effects, and count how often a verdict is wrong.
@@ -190,7 +248,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         """
         from experiments.bench import verdicts
 
-        finish(lambda: verdicts.measure(studies, seed), out)
+        finish("verdicts", lambda: verdicts.measure(studies, seed), out)
 
     tyro.extras.subcommand_cli_from_dict(
         {
@@ -199,6 +257,9 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
             "accuracy": accuracy,
             "memory": memory,
             "train": train,
+            "compile": compile,
+            "layers": layers,
+            "gpu": gpu,
             "compiled": compiled,
             "verdicts": verdicts,
         },

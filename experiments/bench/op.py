@@ -132,7 +132,7 @@ def table(data: pd.DataFrame) -> pd.DataFrame:
         "ms": [f"{1000 * seconds:.3g}" for seconds in shown["seconds"]],
     }
     for clock in data["clock"].unique():
-        ratios = data[data["clock"] == clock][["ratio", "ratio_q25", "ratio_q75"]]
+        ratios = data.query("clock == @clock")[["ratio", "ratio_q25", "ratio_q75"]]
         columns[f"times faster, {clock} time"] = [spread(*row) for row in ratios.to_numpy()]
     columns["of the copy's bandwidth"] = [_percent(part) for part in shown["of_copy"]]
     columns["right"] = [

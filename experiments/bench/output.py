@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from experiments.report.markdown import markdown_table
+from experiments.system.console import make_console
 from experiments.system.environment import conditions
+from experiments.system.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,17 @@ class Report:
 
 def publish(report: Report, out: Path | None, *, command: str) -> None:
     """Prints the report; in the folder `out` also leaves `<name>.csv` and `<name>.md`."""
-    console = Console()
-    console.print(f"[bold]{report.title}[/bold]")
+    console = make_console()
+    console.print(report.title, style="bold")
     for heading, table in report.tables.items():
         console.print(_terminal(heading, table))
     for line in (*report.notes, *conditions(command)):
-        console.print(f"- {line}", markup=False, highlight=False)
+        console.print(f"- {line}")
     if out is not None:
-        report.data.to_csv(out / f"{report.name}.csv", index=False)
-        (out / f"{report.name}.md").write_text(markdown(report, command), encoding="utf-8")
+        write_whole(out / f"{report.name}.csv", report.data.to_csv(index=False).encode())
+        write_whole(out / f"{report.name}.md", markdown(report, command).encode())
         files = f"{out / report.name}.csv and .md"
-        console.print(f"Written: {files}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"Written: {files}", soft_wrap=True)
 
 
 def markdown(report: Report, command: str) -> str:

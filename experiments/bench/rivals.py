@@ -47,8 +47,7 @@ class Rival(Protocol):
         ...
 
     def repeat(self, mode: Mode, pool: Sequence[Any], times: int) -> Callable[[], float]:
-        """A function that has the device do each input of the pool so many times on end, and
-        returns the seconds that it took."""
+        """A function that runs each input of the pool so often, and returns the seconds it took."""
         ...
 
 

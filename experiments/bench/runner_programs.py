@@ -8,9 +8,9 @@ import jax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments.study import data
-from experiments.study.config import load_studies
+from experiments.study.load import load_studies
 from experiments.study.sweep import make_mesh, make_sweep
+from experiments.study.trace import trace
 
 STUDY = Path(__file__).parents[2] / "configs" / "digits.py"
 
@@ -22,13 +22,14 @@ def make(devices: Sequence[Any]) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
     """
     [study] = load_studies(STUDY).values()
     mesh = make_mesh(devices)
-    images = _placed(jax.eval_shape(lambda: data.load(study.data)), NamedSharding(mesh, P()))
-    for network, norm in study.norms.items():
-        sweep = make_sweep(study, norm, mesh)
-        states = _placed(jax.eval_shape(sweep.init, images), sweep.sharding)
-        yield network, sweep.init, (images,)
-        yield network, sweep.advance, (images, states)
-        yield network, sweep.evaluate, (images, states)
+    traced = trace(study)
+    examples = _placed(jax.eval_shape(lambda: traced.examples), NamedSharding(mesh, P()))
+    for network, model in traced.models.items():
+        sweep = make_sweep(study, model, mesh)
+        states = _placed(jax.eval_shape(sweep.init, examples), sweep.sharding)
+        yield network, sweep.init, (examples,)
+        yield network, sweep.advance, (examples, states)
+        yield network, sweep.evaluate, (examples, states)
 
 
 def _placed(tree: Any, sharding: NamedSharding) -> Any:

@@ -28,6 +28,7 @@ import pandas as pd
 from experiments.bench.measure import compare, measure_rounds
 from experiments.bench.output import Report, absences, spread
 from experiments.study.data import Data
+from experiments.study.examples import Examples
 from experiments.study.train import Run, RunState
 from experiments.system.devices import cores, use_all_cores
 from experiments.system.progress import announce
@@ -85,11 +86,11 @@ def measure(*, steps: int, runs: int, rounds: int, work: Work | None = None) -> 
 
 def table(data: pd.DataFrame) -> pd.DataFrame:
     """Throughput, and how many times that of the Flax loop it is."""
-    wall, cpu = (data[data["clock"] == clock] for clock in ("wall", "CPU"))
+    wall, cpu = data.query("clock == 'wall'"), data.query("clock == 'CPU'")
     ratios = ["ratio", "ratio_q25", "ratio_q75"]
     return pd.DataFrame(
         {
-            "": wall["name"].to_numpy(),
+            "": list(wall["name"]),
             "steps x runs per second": [f"{1 / seconds:.0f}" for seconds in wall["seconds"]],
             "µs per step and run": [f"{1e6 * seconds:.0f}" for seconds in wall["seconds"]],
             "times faster, wall time": [spread(*row) for row in wall[ratios].to_numpy()],
@@ -135,18 +136,18 @@ def bare_runner(work: Work) -> Trainer:
 
 
 def _runner(work: Work, *, bare: bool) -> Trainer:
-    from experiments.study.config import Study
+    from experiments.study import MLP, Standard, Study
+    from experiments.study.examples import Pair, prepare
+    from experiments.study.model import find_model
     from experiments.study.sweep import make_mesh, place, sweep_of
     from experiments.study.train import make_run
-    from jbn import Standard
 
     study = Study(
         name="throughput",
         claim="none",
         data="mnist",
         norms={"batch norm": Standard()},
-        widths=work.widths,
-        activation="sigmoid",
+        network=MLP(work.widths, "sigmoid"),
         optimizer="sgd",
         learning_rates=(LEARNING_RATE,),
         seeds=tuple(range(work.runs)),
@@ -155,24 +156,29 @@ def _runner(work: Work, *, bare: bool) -> Trainer:
         evaluate_every=work.evaluate_every,
     )
     mesh = make_mesh()
-    images = place(_data(work), mesh)
-    run = make_run(study, Standard())
+    data = _data(work)
+    splits = {
+        "train": Pair(data.train_images, data.train_labels),
+        "test": Pair(data.test_images, data.test_labels),
+    }
+    examples = place(prepare(splits, classes=True, largest=255.0), mesh)
+    run = make_run(study, find_model(study, Standard(), examples.shape, examples.outputs))
     sweep = sweep_of(_without_measures(run, study.evaluate_every) if bare else run, study, mesh)
-    states = sweep.init(images)
+    states = sweep.init(examples)
 
     def train() -> float:
         nonlocal states
         measures = {}
         for _ in range(study.steps // study.evaluate_every):
-            states, window = sweep.advance(images, states)
-            measures = jax.device_get(window | sweep.evaluate(images, states))
+            states, window = sweep.advance(examples, states)
+            measures = jax.device_get(window | sweep.evaluate(examples, states))
         return float(np.max(measures["train_loss"]))
 
     return train
 
 
 def _without_measures(run: Run, steps: int) -> Run:
-    def advance(data: Data, state: RunState) -> tuple[RunState, dict[str, jax.Array]]:
+    def advance(data: Examples, state: RunState) -> tuple[RunState, dict[str, jax.Array]]:
         def one_step(_: Any, carry: tuple[RunState, jax.Array]) -> tuple[RunState, jax.Array]:
             state, taken = run.step(data, carry[0])
             return state, taken.loss

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from experiments.system.console import make_console
 
 PROGRAM = "python -m experiments"
 
@@ -18,5 +18,5 @@ def ending(status: int, *errors: type[Exception]) -> Iterator[None]:
         yield
     except errors as error:
         line = " ".join(str(error).split())
-        Console(stderr=True, markup=False, highlight=False).print(line, soft_wrap=True)
+        make_console(stderr=True).print(line, soft_wrap=True)
         raise SystemExit(status) from error

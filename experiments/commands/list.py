@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import tyro
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
 from experiments.commands import BAD_INPUT, PROGRAM, ending
+from experiments.system.console import Console, make_console, printable
 
 
 def main(arguments: list[str]) -> None:
@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
             directory: Where to look, and in all folders below.
         """
         with ending(BAD_INPUT, OSError):
-            _show(directory, Console())
+            _show(directory, make_console())
 
     tyro.cli(list_, prog=f"{PROGRAM} list", args=arguments)
 
@@ -40,30 +40,31 @@ def _show(directory: Path, console: Console) -> None:
 
     folders = sorted(path.parent for path in directory.rglob(results.CONFIG))
     if not folders:
-        console.print(f"{directory}: no studies there.", soft_wrap=True, markup=False)
+        console.print(f"{directory}: no studies there.", soft_wrap=True)
         return
     table = Table(Column("folder", overflow="fold"), "state", Column("diverged", justify="right"))
     for folder in folders:
-        table.add_row(*map(Text, (str(folder), *_find(folder))))
+        table.add_row(*map(Text, map(printable, (str(folder), *_find(folder)))))
     console.print(table)
 
 
 def _find(directory: Path) -> _Found:
-    from experiments.runner import checkpoint, folder, results
-    from experiments.study.config import swept
+    from experiments.runner import checkpoint, folder
     from experiments.system import lock
 
     try:
         config = folder.read_config(directory) or {}
         total = len(config["norms"]) * config["steps"]
-        networks = sum(len(swept(config, norm)) for norm in config["norms"].values())
-        runs = networks * len(config["learning_rates"]) * len(config["seeds"])
-        if folder.is_finished(directory):
-            dataset = results.load(directory)
+        runs = (
+            len(config["identity"]["networks"])
+            * len(config["learning_rates"])
+            * len(config["seeds"])
+        )
+        if (dataset := folder.finished(directory)) is not None:
             return _Found("finished", f"{int((dataset.diverged_at >= 0).sum())} of {runs}")
         saved = checkpoint.peek(directory)
-    except (folder.FolderError, KeyError, TypeError, ValueError, OSError) as error:
-        return _Found(f"cannot be read: {error}", "")
+    except Exception as error:  # whatever lies there, the others are listed
+        return _Found(f"cannot be read: {error or type(error).__name__}", "")
     state = f"at step {saved.done if saved else 0} of {total}"
     held = lock.holder(directory)
     state = f"running, {state} ({held})" if held else f"unfinished {state}"

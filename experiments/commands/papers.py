@@ -3,14 +3,16 @@
 import os
 import shlex
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.console import Console
 
-from experiments.commands import BAD_INPUT, PROGRAM, ending
-from experiments.system.devices import compile_quickly
+from experiments.commands import BAD_INPUT, FAILED, PROGRAM, ending
+from experiments.system.console import make_console
+from experiments.system.devices import DeviceError, compile_quickly, find_devices
 from experiments.system.progress import announce
 
 if TYPE_CHECKING:
@@ -30,18 +32,19 @@ def main(arguments: list[str]) -> None:
         quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
         seed: int = 0,
         again: tuple[int, ...] = (),
+        resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
         data_dir: Path | None = None,
         json: Path | None = None,
         out: Path | None = None,
     ) -> None:
-        with ending(BAD_INPUT, ValueError, OSError):
+        with ending(FAILED, OSError):
             _papers(
                 names,
                 quick=quick,
                 seeds=(seed, *again),
+                resume=resume,
                 data_dir=data_dir,
-                json=json,
-                out=out,
+                files=_Files(json or (out and out / "papers.json"), out),
                 command=f"{PROGRAM} papers {shlex.join(_shareable(arguments))}".strip(),
             )
 
@@ -53,12 +56,48 @@ def main(arguments: list[str]) -> None:
             quick: Fewer seeds and smaller networks: wider intervals, in two minutes.
             seed: The first seed; others follow it.
             again: Measure everything again with seeds from each of these, and compare verdicts.
+            resume: Go on where the same command was stopped: what the file of `json` has, measured
+                with these seeds, is not measured again.
             data_dir: Folder with MNIST's four files. Otherwise JBN_DATA_DIR is asked, then they are
                 downloaded; claims that need them are left out if that fails.
-            json: File for everything measured, seed by seed; written after each claim.
-            out: Folder for papers.md and its figures.
+            json: File for everything measured, seed by seed; written after each claim. Claims that
+                it has, and that are not measured now, stay in it. By default papers.json in `out`.
+            out: Folder for papers.md, of all that the file of `json` has, and its figures.
         """
     tyro.cli(papers, prog=f"{PROGRAM} papers", args=arguments)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where results go; each claim's as soon as it is measured."""
+
+    json: Path | None
+    out: Path | None
+
+    def prepare(self, claims: "Sequence[Claim]") -> "dict[str, Result]":
+        """What was measured before, by claim; sees that what is new can be written."""
+        from experiments.papers import output
+        from experiments.system.files import check_writable
+
+        page = self.out and self.out / output.PAGE
+        for path in filter(None, (self.json, page)):
+            check_writable(path)
+        before = output.read(self.json, claims) if self.json else []
+        if page and page.exists() and not before:
+            raise ValueError(
+                f"{page}: is there, and {self.json}, which would say what is in it, is not. Choose "
+                "another folder with --out."
+            )
+        return {result.claim.name: result for result in before}
+
+    def write(self, results: "Sequence[Result]", left_out: Mapping[str, str], command: str) -> None:
+        from experiments.papers import output
+        from experiments.system.files import write_whole
+
+        if self.json:
+            write_whole(self.json, output.as_json(results, left_out, command).encode())
+        if self.out:
+            output.write_page(results, left_out, command, self.out)
 
 
 def _papers(
@@ -66,63 +105,75 @@ def _papers(
     *,
     quick: bool,
     seeds: tuple[int, ...],
+    resume: bool,
     data_dir: Path | None,
-    json: Path | None,
-    out: Path | None,
+    files: _Files,
     command: str,
 ) -> None:
     from experiments.papers import output
-    from experiments.papers.catalogue import choose
+    from experiments.papers.catalogue import CLAIMS, choose
     from experiments.papers.claim import Setting
-    from experiments.study.config import LARGEST_SEED
-    from experiments.system.files import write_whole
 
-    if bad := [seed for seed in seeds if not 0 <= seed <= LARGEST_SEED]:
-        raise ValueError(f"seed {bad[0]}: needs a whole number from 0 to {LARGEST_SEED}.")
-    chosen = choose(names)
-    for folder in (out, json and json.parent):  # known to be writable before the work
-        if folder:
-            folder.mkdir(parents=True, exist_ok=True)
-    images, left_out = None, {}
-    if needing := [claim.name for claim in chosen if claim.needs_mnist]:
-        images, absent = _mnist(data_dir)
-        left_out = dict.fromkeys(needing, absent) if images is None else {}
-    tried = [claim for claim in chosen if claim.name not in left_out]
+    with ending(BAD_INPUT, ValueError, DeviceError):
+        _check_seeds(seeds)
+        chosen = choose(names)
+        if resume and not files.json:
+            raise ValueError("--resume: needs --json or --out, where results were written.")
+        found = files.prepare(CLAIMS)
+        find_devices()
+        images, left_out = None, {}
+        if needing := [claim.name for claim in chosen if claim.needs_mnist]:
+            images, absent = _mnist(data_dir)
+            left_out = dict.fromkeys(needing, absent) if images is None else {}
     if quick:
         compile_quickly()
     first, *others = (Setting(quick, seed, images) for seed in seeds)
-    console, results = Console(), []
-
-    def save() -> None:
-        if json:
-            write_whole(json, output.as_json(results, left_out, command).encode())
+    console = make_console()
+    tried = [claim for claim in chosen if claim.name not in left_out]
+    left_out = {name: why for name, why in left_out.items() if name not in found}
 
     def write() -> None:
-        if out:
-            output.write_page(results, left_out, command, out)
+        kept = [found[claim.name] for claim in CLAIMS if claim.name in found]
+        files.write(kept, left_out, command)
 
     for claim in tried:
-        results.append(_measure(claim, first))
-        output.print_result(results[-1], console)
-        save()
-    write()
+        before = found.get(claim.name)
+        if not (resume and before and before.setting == first.as_json()):
+            found[claim.name] = _measure(claim, first, command)
+            if files.out:
+                output.write_figure(found[claim.name], files.out)
+            write()
+        output.print_result(found[claim.name], console)
     # All claims with one setting before the next: some share their runs.
     for setting in others:
-        for result in results:
-            verdict = _measure(result.claim, setting).outcome.verdict
-            result.again[setting.first_seed] = verdict
-            save()
-    output.print_overview(results, left_out, console)
+        for claim in tried:
+            result = found[claim.name]
+            if not (resume and setting.first_seed in result.again):
+                verdict = _measure(claim, setting, command).outcome.verdict
+                result.again[setting.first_seed] = verdict
+                write()
+    output.print_overview([found[claim.name] for claim in tried], left_out, console)
     write()
 
 
-def _measure(claim: "Claim", setting: "Setting") -> "Result":
+def _check_seeds(seeds: tuple[int, ...]) -> None:
+    from experiments.study.config import LARGEST_SEED
+
+    if bad := [seed for seed in seeds if not 0 <= seed <= LARGEST_SEED]:
+        raise ValueError(f"seed {bad[0]}: needs a whole number from 0 to {LARGEST_SEED}.")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seed and --again: need other seeds each, got {seeds}.")
+
+
+def _measure(claim: "Claim", setting: "Setting", command: str) -> "Result":
     from experiments.papers.output import Result
+    from experiments.system.environment import conditions
 
     announce(f"{claim.name}, seeds from {setting.first_seed}")
     begun = time.perf_counter()
     outcome = claim.measure(setting)
-    return Result(claim, outcome, time.perf_counter() - begun)
+    seconds = time.perf_counter() - begun
+    return Result(claim, outcome, seconds, conditions(command), setting.as_json())
 
 
 def _mnist(data_dir: Path | None) -> "tuple[Data | None, str]":

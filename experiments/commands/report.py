@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from experiments.commands import BAD_INPUT, PROGRAM, ending
+from experiments.system.console import Console, make_console
 
 
 def main(arguments: list[str]) -> None:
@@ -27,25 +27,30 @@ def main(arguments: list[str]) -> None:
             out: The page of a comparison.
         """
         with ending(BAD_INPUT, ValueError, OSError):
+            if not directories:
+                raise ValueError("Give a folder that `run` wrote to, or several to compare.")
             if len(directories) == 1:
-                return write_up(directories[0], Console())
-            compare(directories, out, Console())
+                return write_up(directories[0], make_console(), again=True)
+            compare(directories, out, make_console())
 
     tyro.cli(report, prog=f"{PROGRAM} report", args=arguments)
 
 
-def write_up(directory: Path, console: Console, *, if_missing: bool = False) -> None:
+def write_up(directory: Path, console: Console, *, again: bool = False) -> None:
     """Writes the report of the study in `directory`, and prints its table.
 
-    With `if_missing` a report that is there stays, and there is no table.
+    Without `again` a report that is there as it was written stays, and there is no table.
     """
-    page, summary = directory / "report.html", directory / "summary.json"
-    if not (if_missing and page.is_file() and summary.is_file()):
+    from experiments.runner.folder import PAGE, SUMMARY
+    from experiments.system import checksums
+
+    names = checksums.names(directory)
+    if again or PAGE not in names or not all(checksums.is_right(directory, n) for n in names):
         from experiments.report.write import print_table, write_report
 
-        page = write_report(directory)
-        print_table(json.loads(summary.read_text(encoding="utf-8")), console)
-    print_path("Report", page, console)
+        write_report(directory)
+        print_table(json.loads((directory / SUMMARY).read_text(encoding="utf-8")), console)
+    print_path("Report", directory / PAGE, console)
 
 
 def compare(directories: Sequence[Path], out: Path, console: Console) -> None:
@@ -56,4 +61,4 @@ def compare(directories: Sequence[Path], out: Path, console: Console) -> None:
 
 
 def print_path(label: str, page: Path, console: Console) -> None:
-    console.print(f"{label}: {page}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{label}: {page}", soft_wrap=True)

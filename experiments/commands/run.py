@@ -3,20 +3,19 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import pooch
 import tyro
-from rich.console import Console
 
 from experiments.commands import BAD_INPUT, FAILED, PROGRAM, ending
 from experiments.commands.report import compare, write_up
-from experiments.system.devices import keep_compiled
+from experiments.system.console import Console, make_console
+from experiments.system.devices import DeviceError, keep_compiled
 from experiments.system.interrupts import Interrupted, Stop, listening
 
 if TYPE_CHECKING:
@@ -24,7 +23,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class _Run:
+class _Flags:
+    """What is known before the config is read."""
+
+    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Say nothing but errors."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """With several processes, which all get the same command: where process 0 is to be met. Under
+    Slurm, Open MPI, Kubernetes and on Cloud TPUs JAX finds this and the next two by itself."""
+    num_processes: int | None = None
+    """With a coordinator: how many processes there are."""
+    process_id: int | None = None
+    """With a coordinator: which of them this is, from 0. Process 0 writes the folder."""
+
+
+@dataclass(kw_only=True)
+class _Run(_Flags):
     """Train what a config file describes, measure, and write a report.
 
     A study that was stopped goes on where it was; one that has finished is left as it is. Every
@@ -42,17 +56,11 @@ class _Run:
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Say what would be done, how long it takes and how much memory, and write nothing. Compiles
     each network and trains it a little, to know."""
-    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Say nothing but errors."""
+    no_lock: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Hold no lock on the folder, for file systems that have none: see yourself that no other
+    process is at work there."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write events for TensorBoard as well, in the folder `tensorboard`; needs tensorboardX."""
-    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
-    """With several processes, which all get the same command: where process 0 is to be met. Under
-    Slurm, Open MPI, Kubernetes and on Cloud TPUs JAX finds this and the next two by itself."""
-    num_processes: int | None = None
-    """With a coordinator: how many processes there are."""
-    process_id: int | None = None
-    """With a coordinator: which of them this is, from 0. Process 0 writes the folder."""
 
 
 def main(arguments: list[str]) -> None:
@@ -62,8 +70,39 @@ def main(arguments: list[str]) -> None:
 
 
 def _main(arguments: list[str], stop: Stop) -> None:
-    from experiments.study.config import Study, as_json, load_studies, override
+    from experiments.runner.folder import check_page
+    from experiments.study.config import as_json
     from experiments.system import machines
+
+    console = _join(arguments)
+    keep_compiled()
+    with machines.together():
+        chosen, studies = _choose(arguments)
+        with ending(BAD_INPUT, machines.MachinesError):
+            configs = {name: as_json(study) for name, study in studies.items()}
+            machines.check_same("a study", json.dumps(configs).encode())
+        folders = {chosen.out / name: study for name, study in studies.items()}
+        if chosen.dry_run:
+            _plan(folders, chosen, console)
+            return
+        page = chosen.out / "comparison.html" if len(folders) > 1 else None
+        if page and machines.is_first():
+            with _failures():
+                check_page(page, folders)
+        command = f"{PROGRAM} run {shlex.join(arguments)}"
+        command = command.encode(errors="backslashreplace").decode()  # a path need not be text
+        for folder, study in folders.items():
+            at_work = _Work(folder, study, folder == [*folders][-1])
+            _carry_out(at_work, chosen, command=command, console=console, stop=stop)
+        if page and machines.is_first():
+            with _failures():
+                compare([*folders], page, console)
+
+
+def _choose(arguments: list[str]) -> "tuple[_Run, dict[str, Study]]":
+    """The flags, and the studies of the config with the fields that are overridden."""
+    from experiments.study.config import Study
+    from experiments.study.load import load_studies, override
 
     @dataclass(kw_only=True)
     class Run(_Run):
@@ -85,45 +124,36 @@ def _main(arguments: list[str], stop: Stop) -> None:
             raise ModuleNotFoundError(
                 "--tensorboard: needs a package that is absent: pip install tensorboardX"
             )
-    console = _join(chosen)
-    keep_compiled(pooch.os_cache("jbn") / "compiled")
-    with machines.together():
-        with ending(BAD_INPUT, machines.MachinesError):
-            configs = {name: as_json(study) for name, study in studies.items()}
-            machines.check_same("a study", json.dumps(configs).encode())
-        folders = {chosen.out / name: study for name, study in studies.items()}
-        if chosen.dry_run:
-            _plan(folders, chosen, console)
-        else:
-            command = f"{PROGRAM} run {shlex.join(arguments)}"
-            for folder, study in folders.items():
-                at_work = _Work(folder, study, folder == [*folders][-1])
-                _carry_out(at_work, chosen, command=command, console=console, stop=stop)
-            if len(folders) > 1 and machines.is_first():
-                compare([*folders], chosen.out / "comparison.html", console)
+    return chosen, studies
 
 
-def _join(chosen: _Run) -> Console:
-    """Meets the other processes, if there are any; returns where to speak."""
+def _join(arguments: list[str]) -> Console:
+    """Meets the other processes, if there are any; returns where to speak.
+
+    Before the config is read, which may use JAX, and then it is too late.
+    """
     from experiments.system import machines
 
-    meeting = machines.Meeting(chosen.coordinator, chosen.num_processes, chosen.process_id)
-    console = Console(quiet=chosen.quiet)
-    with ending(BAD_INPUT, machines.MachinesError):
-        machines.join(meeting, partial(console.print, markup=False, highlight=False))
-    return Console(quiet=chosen.quiet or not machines.is_first())
+    flags = _Flags()
+    if not {"-h", "--help"} & {*arguments}:
+        flags, _ = tyro.cli(_Flags, prog=f"{PROGRAM} run", args=arguments, return_unknown_args=True)
+    meeting = machines.Meeting(flags.coordinator, flags.num_processes, flags.process_id)
+    console = make_console(quiet=flags.quiet)
+    with ending(BAD_INPUT, machines.MachinesError, DeviceError):
+        machines.join(meeting, console.print)
+    return make_console(quiet=flags.quiet or not machines.is_first())
 
 
 def _plan(folders: "Mapping[Path, Study]", chosen: _Run, console: Console) -> None:
     from experiments.runner.folder import FolderError, check
     from experiments.runner.plan import print_plan
-    from experiments.study.config import ConfigError
     from experiments.study.data import DataError
+    from experiments.study.values import ConfigError
     from experiments.system import machines
 
     with ending(BAD_INPUT, ConfigError, DataError, FolderError, OSError):
         for folder, study in folders.items():
-            machines.from_first(partial(check, study, folder))
+            machines.on_first(partial(check, study, folder))
             print_plan(study, chosen.data_dir, console)
 
 
@@ -136,29 +166,29 @@ class _Work(NamedTuple):
 
 
 def _carry_out(work: _Work, chosen: _Run, *, command: str, console: Console, stop: Stop) -> None:
-    from experiments.runner import folder
     from experiments.runner.run import run
     from experiments.system import lock, machines
 
+    held = nullcontext(lock.unlocked())
+    if machines.is_first() and not chosen.no_lock:
+        held = lock.hold(work.folder)
     with _failures():
-        with lock.hold(work.folder) if machines.is_first() else nullcontext() as dead:
+        with held as (dead, check_lock):
             if dead:
-                console.print(f"{dead} held this folder and died.", markup=False, highlight=False)
-            finished = folder.is_finished(work.folder)
+                console.print(f"{dead} held this folder and died.")
             run(
                 work.study,
                 work.folder,
                 data_dir=chosen.data_dir,
                 command=command,
                 console=console,
-                stop=stop,
+                stop=lambda: check_lock() or stop(),
                 tensorboard=chosen.tensorboard,
             )
             if work.is_last:
                 machines.part()
             if machines.is_first():
-                # Who died may have been writing the report.
-                write_up(work.folder, console, if_missing=finished and not dead)
+                write_up(work.folder, console)
         if number := stop():
             raise Interrupted(number, f"{work.folder}: finished.")
 
@@ -167,19 +197,15 @@ def _carry_out(work: _Work, chosen: _Run, *, command: str, console: Console, sto
 def _failures() -> Iterator[None]:
     from experiments.runner.checkpoint import CheckpointError
     from experiments.runner.folder import FolderError
-    from experiments.study.config import ConfigError
     from experiments.study.data import DataError
+    from experiments.study.values import ConfigError
     from experiments.system import machines
-    from experiments.system.files import SaveError
     from experiments.system.lock import LockedError
     from experiments.system.machines import MachinesError
 
-    unusable = (ConfigError, DataError, FolderError, LockedError, MachinesError, OSError)
+    unusable = (ConfigError, DataError, FolderError, LockedError, MachinesError)
     try:
-        with ExitStack() as stack:
-            # A SaveError is an OSError, one that comes after training has begun.
-            stack.enter_context(ending(BAD_INPUT, *unusable))
-            stack.enter_context(ending(FAILED, SaveError, CheckpointError))
+        with ending(FAILED, OSError, CheckpointError), ending(BAD_INPUT, *unusable):
             yield
     except Interrupted as interrupted:
         if not machines.is_first():  # a signal that one has heard stops all

@@ -4,9 +4,9 @@ import webbrowser
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from experiments.commands import BAD_INPUT, PROGRAM, ending
+from experiments.system.console import make_console
 
 
 def main(arguments: list[str]) -> None:
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
             open: With --no-open its address is printed only.
         """
         table = None if csv is None else read_table(csv, header)
-        console = Console(markup=False, highlight=False, emoji=False)
+        console = make_console()
         if page:
             if gamma or beta or epsilon != 1e-5:
                 raise ValueError("--gamma, --beta and --epsilon are set in the page itself")

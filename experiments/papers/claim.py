@@ -68,8 +68,10 @@ class Check:
 
     @property
     def interval(self) -> tuple[float, float, float]:
-        """Mean over seeds, and the ends of its 95 % interval (Student's t); without a finite mean
-        the smallest and the largest value."""
+        """Mean over seeds, and the ends of its 95 % interval (Student's t).
+
+        Without a finite mean the ends are the smallest and the largest value.
+        """
         values = np.asarray(self.measured, np.float64)
         if not np.isfinite(values).all():
             return np.median(values).item(), values.min().item(), values.max().item()
@@ -82,8 +84,10 @@ class Check:
 
     @property
     def verdict(self) -> Verdict:
-        """Reproduced with the whole interval inside the range, not reproduced with all of it
-        outside, fragile if the seeds do not decide."""
+        """Whether the interval lies inside the range.
+
+        Reproduced: all of it; not reproduced: none of it; fragile: the seeds do not decide.
+        """
         _, low, high = self.interval
         if self.allowed.low <= low and high <= self.allowed.high:
             return "reproduced"
@@ -149,6 +153,10 @@ class Setting:
     first_seed: int = 0
     images: Data | None = None
     """MNIST, for the claims that need it."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What of it decides what is measured, as JSON holds it."""
+        return {"quick": self.quick, "seed": self.first_seed}
 
     def pick(self, full: int, quick: int) -> int:
         return quick if self.quick else full

@@ -16,8 +16,10 @@ _FEW = 9
 
 @styled
 def draw(outcome: Outcome) -> Figure:
-    """One panel per plot: a line is the mean over seeds, its band from the smallest to the largest;
-    what is expected is dashed."""
+    """One panel per plot: a line is the mean over seeds, its band from smallest to largest.
+
+    What is expected is dashed.
+    """
     count = len(outcome.plots)
     figure = Figure(figsize=(_PANEL[0] * count, _PANEL[1]), layout="constrained")
     for axes, plot in zip(figure.subplots(1, count, squeeze=False)[0], outcome.plots):

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.papers.claim import CONFIDENCE, Check, Claim, Outcome, Verdict
+from experiments.papers.claim import CONFIDENCE, Check, Claim, Outcome, Range, Verdict
 from experiments.report.markdown import markdown_table
+from experiments.system.console import Console
 from experiments.system.environment import conditions
+from experiments.system.files import write_whole
 
 PAGE, FIGURES = "papers.md", "papers"
 _COLOUR = {"reproduced": "green", "not reproduced": "red", "fragile": "yellow"}
@@ -32,6 +33,10 @@ class Result:
     claim: Claim
     outcome: Outcome
     seconds: float
+    measured_with: Sequence[str]
+    """Command, machine and versions, a line each."""
+    setting: Mapping[str, Any]
+    """What of `Setting` decides what is measured."""
     again: dict[int, Verdict] = field(default_factory=dict)
     """Verdicts with other seeds, by the first of them."""
 
@@ -48,7 +53,7 @@ def print_result(result: Result, console: Console) -> None:
         table.add_row(*map(Text, (check.quantity, str(check.allowed), str(check))), verdict)
     console.print(table)
     for remark in outcome.remarks:
-        console.print(f"- {remark}", markup=False, highlight=False)
+        console.print(f"- {remark}")
 
 
 def print_overview(
@@ -66,7 +71,7 @@ def print_overview(
         )
     console.print(table)
     for line in _summary(results, left_out):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def as_json(results: Sequence[Result], left_out: Mapping[str, str], command: str) -> str:
@@ -79,22 +84,46 @@ def as_json(results: Sequence[Result], left_out: Mapping[str, str], command: str
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def write_page(
-    results: Sequence[Result], left_out: Mapping[str, str], command: str, folder: Path
-) -> None:
-    """`papers.md`, and a figure of each claim in `papers/`, in `folder`."""
+def read(path: Path, claims: Sequence[Claim]) -> list[Result]:
+    """What `as_json` wrote to the file at `path` of these claims, without figures; none if absent.
+
+    Raises:
+        ValueError: when the file is something else, in one line.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        before = content["conditions"]
+        told = {told["name"]: told for told in content["claims"]}
+        return [_result(c, told[c.name], before) for c in claims if c.name in told]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: is not what `papers --json` writes ({type(error).__name__}: {error}). Name "
+            "another file, or remove it."
+        ) from error
+
+
+def write_figure(result: Result, folder: Path) -> None:
+    """The claim's figure in `papers/` in `folder`."""
     from experiments.papers.figures import draw
     from experiments.report.figures import save
 
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-    for result in results:
-        save(draw(result.outcome), folder / FIGURES / f"{result.claim.name}.svg")
-    (folder / PAGE).write_text(_page(results, left_out, command), encoding="utf-8")
+    save(draw(result.outcome), folder / FIGURES / f"{result.claim.name}.svg")
+
+
+def write_page(
+    results: Sequence[Result], left_out: Mapping[str, str], command: str, folder: Path
+) -> None:
+    """`papers.md` in `folder`."""
+    write_whole(folder / PAGE, _page(results, left_out, command).encode())
 
 
 def _page(results: Sequence[Result], left_out: Mapping[str, str], command: str) -> str:
     lines = ["# What papers claim about batch norm, measured", ""]
-    lines += [f"- {line}" for line in conditions(command)]
+    with_ = conditions(command)
+    lines += [f"- {line}" for line in with_]
     lines += [
         f"- Measured: mean over seeds and its {CONFIDENCE:.0%} interval (Student's t). A quantity "
         "is reproduced if the whole interval lies in the expected range, not reproduced if it lies "
@@ -112,11 +141,11 @@ def _page(results: Sequence[Result], left_out: Mapping[str, str], command: str) 
             rows = [_overview_row(result) for result in members]
             lines += [f"## {title}", "", *markdown_table(header, rows), ""]
     for result in results:
-        lines += _section(result)
+        lines += _section(result, with_)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _section(result: Result) -> list[str]:
+def _section(result: Result, conditions: Sequence[str]) -> list[str]:
     claim, outcome = result.claim, result.outcome
     data = " --data-dir DIR" if claim.needs_mnist else ""
     rows = [
@@ -131,6 +160,7 @@ def _section(result: Result) -> list[str]:
         f"- Set-up: {claim.setup}",
         f"- Formula: {claim.formula}",
         f"- Command: `python -m experiments papers {claim.name}{data}`",
+        *(f"- {line}" for line in result.measured_with if line not in conditions),
         f"- Verdict: **{outcome.verdict}**",
         *(f"- {remark}" for remark in outcome.remarks),
         "",
@@ -166,6 +196,8 @@ def _json(result: Result) -> dict[str, Any]:
         "verdict": result.outcome.verdict,
         "verdict_with_other_seeds": {str(k): v for k, v in result.again.items()},
         "seconds": round(result.seconds, 1),
+        "measured_with": list(result.measured_with),
+        "setting": dict(result.setting),
         "remarks": list(result.outcome.remarks),
         "checks": [_check_json(check) for check in result.outcome.checks],
     }
@@ -185,6 +217,27 @@ def _check_json(check: Check) -> dict[str, Any]:
         "source": check.source,
         "verdict": check.verdict,
     } | {name: _finite(value) for name, value in numbers.items()}
+
+
+def _result(claim: Claim, told: Mapping[str, Any], conditions: Sequence[str]) -> Result:
+    """The opposite of `_json`. What is younger than the file has a default."""
+    checks = [
+        Check(
+            one["quantity"],
+            np.array(one["per_seed"], np.float64),
+            Range(float(one["allowed"][0]), float(one["allowed"][1]), one["expected"]),
+            one["source"],
+        )
+        for one in told["checks"]
+    ]
+    return Result(
+        claim,
+        Outcome(checks, [], told["remarks"]),
+        float(told["seconds"]),
+        told.get("measured_with", conditions),
+        told.get("setting", {}),
+        {int(seed): verdict for seed, verdict in told["verdict_with_other_seeds"].items()},
+    )
 
 
 def _finite(value: Any) -> Any:

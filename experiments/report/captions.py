@@ -10,16 +10,21 @@ class Caption(NamedTuple):
     text: str
     measures: tuple[str, ...]
 
+    def about(self, score: str) -> "Caption":
+        """Returns it with another `score` in the place of accuracy."""
+        title, text = (text.replace("accuracy", score) for text in self[:2])
+        return Caption(title, text, self.measures)
+
 
 CAPTIONS = {
     "accuracy": Caption(
         "Test accuracy while training",
         "How soon, and how far, each network gets.",
-        ("test_accuracy",),
+        (),
     ),
     "loss": Caption(
         "Test and training loss",
-        "Cross-entropy on the test set, and on the batches trained on.",
+        "The loss on the test set, and on the batches trained on.",
         ("test_loss", "train_loss"),
     ),
     "learning_rate": Caption(
@@ -63,9 +68,10 @@ CAPTIONS = {
         ("update_ratio",),
     ),
     "percentiles": Caption(
-        "What the last hidden activation is given",
-        "The {15, 50, 85}th percentiles of the inputs to the last hidden activation, after Ioffe "
-        "and Szegedy (2015), figure 1 (b, c): level lines are a steady distribution.",
+        "What the last norm gives out",
+        "The {15, 50, 85}th percentiles of what the last norm gives out, in a small network the "
+        "inputs of the last hidden activation, after Ioffe and Szegedy (2015), figure 1 (b, c): "
+        "level lines are a steady distribution.",
         ("activation_percentile",),
     ),
 }
@@ -80,9 +86,9 @@ VALUES = Caption(
 
 # Drawn where it was measured: studies of earlier versions lack it.
 DISTRIBUTION = Caption(
-    "What every layer is given, as training goes on",
-    "The distribution of each layer's pre-activations, all units and test examples together, mean "
-    "over seeds, each curve drawn to the same height. The dotted line is the slope of the "
-    "activation: where it is low, no gradient comes back.",
+    "What every norm gives out, as training goes on",
+    "The distribution of what each norm gives out (without norm, of what passes its place), all "
+    "units and test examples together, mean over seeds, each curve drawn to the same height. A "
+    "dotted line is the slope of the activation: where it is low, no gradient comes back.",
     ("activation_histogram",),
 )

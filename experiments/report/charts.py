@@ -30,6 +30,8 @@ from experiments.report.runs import (
     best_learning_rates,
     failed_runs,
     final_accuracy,
+    judged,
+    score_name,
     steps_to,
 )
 from experiments.report.summary import TARGETS
@@ -39,7 +41,7 @@ from experiments.study.config import SWEPT, name_of
 def accuracy(runs: xr.Dataset) -> Figure:
     """Test accuracy against step."""
     figure = panels([""], 1)
-    curves(figure, 0, 100 * runs.test_accuracy, ".1f", " %")
+    curves(figure, 0, 100 * judged(runs), ".1f", " %")
     figure.update_yaxes(range=(0, 102), ticksuffix=" %")
     return figure
 
@@ -102,7 +104,7 @@ def steps(runs: xr.Dataset) -> Figure:
     last = max(int(runs.step[-1]), 1)
     for i, norm in enumerate(norms):
         at = np.arange(len(TARGETS)) + 0.5 * ((i + 0.5) / len(norms) - 0.5)
-        arrivals = np.stack([steps_to(runs.test_accuracy.isel(norm=i), t).values for t in TARGETS])
+        arrivals = np.stack([steps_to(judged(runs).isel(norm=i), t).values for t in TARGETS])
         look = {"size": 11, "symbol": symbol(i)}
         said = {"hovertemplate": "mean %{y:.0f} steps", "showlegend": True}
         points(figure, 0, i, norm, at, arrivals.mean(1), look, **said)
@@ -117,7 +119,7 @@ def steps(runs: xr.Dataset) -> Figure:
         _crosses(figure, i, norm, [x for x, _ in late], [1.5 * last] * len(late), counts, said)
     figure.add_hrect(1.15 * last, 2.2 * last, fillcolor=RULE, opacity=0.4, line_width=0)
     labels = [f"{100 * target:.0f} %" for target in TARGETS]
-    figure.update_xaxes(title="target test accuracy", tickvals=[*range(len(TARGETS))])
+    figure.update_xaxes(title=f"target test {score_name(runs)}", tickvals=[*range(len(TARGETS))])
     figure.update_xaxes(ticktext=labels, range=(-0.5, len(TARGETS) - 0.5))
     first = max(int(runs.step[min(1, runs.step.size - 1)]), 1)
     decades = [s for s in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000, 30000) if first <= s <= last]

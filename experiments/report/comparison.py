@@ -15,9 +15,17 @@ from experiments.report.captions import Caption
 from experiments.report.figures import COLOURS, PAPER
 from experiments.report.pages import render
 from experiments.report.panels import Figure, curves, line, panels, verbatim
-from experiments.report.runs import at_rates, best_learning_rates, choices, final_accuracy
+from experiments.report.runs import (
+    at_rates,
+    best_learning_rates,
+    choices,
+    final_accuracy,
+    judged,
+    score_name,
+)
 from experiments.report.summary import summarize
 from experiments.report.write import Rows, load_study, network_rows
+from experiments.system.console import printable
 from experiments.system.files import write_whole
 
 CAPTIONS = {
@@ -64,6 +72,8 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
     drawings = {"gain": gain, "accuracy": accuracy, "learning_rate": learning_rate}
     if all(dataset.norm.size == 1 for dataset in studies.values()):
         del drawings["gain"]
+    scores = {score_name(dataset) for dataset in studies.values()}
+    score = scores.pop() if len(scores) == 1 else "score"
     figures = {name: [draw(studies)] for name, draw in drawings.items()}
     page = render(
         "comparison.html.jinja",
@@ -72,9 +82,9 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
         claims={name: dataset.attrs.get("claim", "") for name, dataset in studies.items()},
         seeds={name: dataset.seed.size for name, dataset in studies.items()},
         table=comparison_table(studies),
-        captions={name: CAPTIONS[name] for name in figures},
+        captions={name: CAPTIONS[name].about(score) for name in figures},
         measured={},
-        command=shlex.join(["python", "-m", "experiments", "report", *map(str, directories)]),
+        command=printable(f"python -m experiments report {shlex.join(map(str, directories))}"),
     )
     out = Path(out)
     write_whole(out, page.encode())
@@ -134,7 +144,7 @@ def accuracy(studies: Mapping[str, xr.Dataset]) -> Figure:
     figure, drawn, last = panels([""], 1), 0, 1
     for name, dataset in studies.items():
         _, runs = choices(dataset)[-1]
-        named = runs.test_accuracy.assign_coords(norm=_labels(name, dataset))
+        named = judged(runs).assign_coords(norm=_labels(name, dataset))
         curves(figure, 0, 100 * named, ".1f", " %", first=drawn)
         drawn, last = drawn + dataset.norm.size, max(last, int(dataset.step[-1]))
     figure.update_xaxes(range=(-0.015 * last, 1.025 * last))
@@ -159,8 +169,8 @@ def learning_rate(studies: Mapping[str, xr.Dataset]) -> Figure:
 def _names(directories: Iterable[Path]) -> list[str]:
     """The folders' own names, or their paths where two have the same."""
     directories = list(directories)
-    names = [directory.resolve().name for directory in directories]
-    return names if len(set(names)) == len(names) else [str(d) for d in directories]
+    names = [printable(directory.resolve().name) for directory in directories]
+    return names if len(set(names)) == len(names) else [printable(str(d)) for d in directories]
 
 
 def _labels(study: str, dataset: xr.Dataset) -> list[str]:

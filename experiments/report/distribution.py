@@ -1,4 +1,4 @@
-"""The figure with a slider: what each hidden layer is given, at every step of training.
+"""The figure with a slider: what each norm gives out, at every step of training.
 
 The page holds one set of curves, and a byte for each height of every other: a step of the slider
 puts its bytes in the place of the curves' heights.
@@ -16,7 +16,7 @@ from experiments.report.figures import MUTED
 from experiments.report.panels import DASHES, FAINT, Figure, axes, colour, panels, verbatim
 
 VARIABLE = "activation_histogram"
-KEPT = 0.98  # of what a layer is given; room for the rest would be taken from this
+KEPT = 0.98  # of what a norm gives out; room for the rest would be taken from this
 PEAK = 100
 
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -28,14 +28,14 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def distribution(runs: xr.Dataset, activation: str) -> Figure:
-    """A panel per hidden layer and in it a curve per norm, at the last step.
+    """A panel per place of a norm and in it a curve per norm, at the last step.
 
     Traces are in the order of `frames`; the slope of the activation comes after them.
     """
-    heights, edges, layers = _heights(runs), _edges(runs), _hidden(runs).layer.values
+    heights, edges, places = _heights(runs), _edges(runs), _inside(runs).place.values
     middle, reach = (edges[1:] + edges[:-1]) / 2, _reach(runs)
-    figure = panels([str(layer) for layer in layers], 1)
-    for panel in range(len(layers)):
+    figure = panels([str(place) for place in places], 1)
+    for panel in range(len(places)):
         for i, norm in enumerate(runs.norm.values):
             figure.add_scatter(
                 x=middle.astype(np.float32),
@@ -52,12 +52,12 @@ def distribution(runs: xr.Dataset, activation: str) -> Figure:
                 **axes(panel),
             )
     if activation in _ACTIVATIONS:
-        for panel in range(len(layers)):
+        for panel in range(len(places)):
             _slope(figure, panel, activation, reach)
     figure.update_xaxes(range=(-reach, reach), title="", showticklabels=False)
     figure.update_xaxes(
-        {"title": {"text": "pre-activation", "standoff": 4}, "showticklabels": True},
-        selector={"anchor": axes(len(layers) - 1)["yaxis"]},
+        {"title": {"text": "output of the norm", "standoff": 4}, "showticklabels": True},
+        selector={"anchor": axes(len(places) - 1)["yaxis"]},
     )
     figure.update_yaxes(range=(0, 1.15 * PEAK), showticklabels=False, ticks="", showgrid=False)
     figure.update_xaxes(matches="x", hoverformat=".2f")
@@ -75,8 +75,8 @@ def frames(runs: xr.Dataset) -> dict[str, Any]:
 
 
 def _heights(runs: xr.Dataset) -> np.ndarray:
-    """Densities `(step, layer, norm, bin)`, each curve's highest at PEAK; 0 if all diverged."""
-    fraction = _hidden(runs)[VARIABLE].mean("seed").transpose("step", "layer", "norm", "bin")
+    """Densities `(step, place, norm, bin)`, each curve's highest at PEAK; 0 if all diverged."""
+    fraction = _inside(runs)[VARIABLE].mean("seed").transpose("step", "place", "norm", "bin")
     density = np.nan_to_num(fraction.values) / np.diff(_edges(runs))
     peak = np.maximum(density.max(axis=-1, keepdims=True), 1e-9)
     return np.round(PEAK * density / peak).astype(np.uint8)
@@ -87,10 +87,10 @@ def _edges(runs: xr.Dataset) -> np.ndarray:
 
 
 def _reach(runs: xr.Dataset) -> float:
-    """How far from zero one must look to see what is to be seen, in any layer at any step."""
+    """How far from zero one must look to see what is to be seen, at any place and step."""
     edges = _edges(runs)
     outer = np.maximum(np.abs(edges[1:]), np.abs(edges[:-1]))
-    fraction = _hidden(runs)[VARIABLE].mean("seed")
+    fraction = _inside(runs)[VARIABLE].mean("seed")
     inside = [
         float(fraction.isel(bin=outer <= far).sum("bin", skipna=False).min())
         for far in np.unique(outer)
@@ -99,8 +99,8 @@ def _reach(runs: xr.Dataset) -> float:
     return float(np.clip(far, 3, 20))
 
 
-def _hidden(runs: xr.Dataset) -> xr.Dataset:
-    return runs.isel(layer=slice(None, -1))
+def _inside(runs: xr.Dataset) -> xr.Dataset:
+    return runs.isel(place=slice(None, -1))
 
 
 def _slope(figure: Figure, panel: int, activation: str, reach: float) -> None:

@@ -24,6 +24,8 @@ from experiments.report.runs import (
     choices,
     failed_runs,
     final_accuracy,
+    judged,
+    score_name,
     steps_to,
 )
 from experiments.report.summary import TARGETS
@@ -77,12 +79,12 @@ def save(figure: Figure, path: Path) -> None:
 def accuracy(dataset: xr.Dataset) -> Figure:
     """Test accuracy against step, at the same rate and at each network's best."""
     pair = choices(dataset)
-    figure, axes = _grid(1, len(pair), CAPTIONS["accuracy"].title, sharey="row")
+    figure, axes = _grid(1, len(pair), _title(dataset, "accuracy"), sharey="row")
     for ax, (title, runs) in zip(axes[0], pair):
-        _curves(ax, runs.test_accuracy)
+        _curves(ax, judged(runs))
         ax.set(title=title, xlabel="step", ylim=(0, 1.02))
         ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-    axes[0, 0].set_ylabel("test accuracy (%)")
+    axes[0, 0].set_ylabel(f"test {score_name(dataset)} (%)")
     return _with_legend(figure, dataset)
 
 
@@ -90,7 +92,7 @@ def accuracy(dataset: xr.Dataset) -> Figure:
 def loss(dataset: xr.Dataset) -> Figure:
     """Test and training loss against step, at the same rate and at each network's best."""
     pair = choices(dataset)
-    figure, axes = _grid(2, len(pair), CAPTIONS["loss"].title, sharey="row")
+    figure, axes = _grid(2, len(pair), _title(dataset, "loss"), sharey="row")
     for column, (title, runs) in enumerate(pair):
         for ax, name in zip(axes[:, column], ("test_loss", "train_loss")):
             _curves(ax, runs[name])
@@ -102,7 +104,7 @@ def loss(dataset: xr.Dataset) -> Figure:
 @styled
 def learning_rate(dataset: xr.Dataset) -> Figure:
     """Final test accuracy against learning rate; crosses are diverged runs."""
-    title = CAPTIONS["learning_rate"].title
+    title = _title(dataset, "learning_rate")
     figure, axes = _grid(1, 1, title, width=7.6, height=3.6)
     ax, rates = axes[0, 0], dataset.learning_rate.values
     norms = dataset.norm.values
@@ -123,7 +125,7 @@ def learning_rate(dataset: xr.Dataset) -> Figure:
     floor = -0.07 * (len(norms) + 0.9)
     ax.axhspan(floor, -0.025, color=RULE, alpha=0.45, linewidth=0)
     ax.set(xscale="log", xlabel="learning rate", ylim=(floor, 1.03))
-    ax.set_ylabel("test accuracy at the last step (%)")
+    ax.set_ylabel(f"test {score_name(dataset)} at the last step (%)")
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
     ax.set_xticks([], minor=True)
     ax.set_yticks(np.append(floor / 2, np.linspace(0, 1, 6)))
@@ -136,18 +138,18 @@ def learning_rate(dataset: xr.Dataset) -> Figure:
 def steps(dataset: xr.Dataset) -> Figure:
     """Steps to each target accuracy, a point per seed; crosses are runs that never arrive."""
     pair = choices(dataset)
-    title = CAPTIONS["steps"].title
+    title, target = _title(dataset, "steps"), f"target test {score_name(dataset)} (%)"
     figure, axes = _grid(1, len(pair), title, sharey="row", height=3.0)
     first, last = np.maximum(dataset.step.values[[min(1, dataset.step.size - 1), -1]], 1)
     for ax, (subtitle, runs) in zip(axes[0], pair):
         for i in range(dataset.norm.size):
             for x, target in enumerate(TARGETS):
                 beside = x + 0.5 * ((i + 0.5) / dataset.norm.size - 0.5)
-                arrivals = steps_to(runs.test_accuracy.isel(norm=i), target).values
+                arrivals = steps_to(judged(runs).isel(norm=i), target).values
                 _arrivals(ax, beside, arrivals, 1.5 * last, _look(i))
         ax.axhspan(1.15 * last, 2.2 * last, color=RULE, alpha=0.45, linewidth=0)
         ax.text(-0.46, 1.5 * last, "never", va="center", fontsize=8)
-        ax.set(title=subtitle, xlabel="target test accuracy (%)", xlim=(-0.5, len(TARGETS) - 0.5))
+        ax.set(title=subtitle, xlabel=target, xlim=(-0.5, len(TARGETS) - 0.5))
         ax.set_xticks(range(len(TARGETS)), [f"{100 * target:.0f}" for target in TARGETS])
         ax.set(yscale="log", ylim=(0.8 * first, 2.2 * last))
         _plain_ticks(ax)
@@ -158,32 +160,32 @@ def steps(dataset: xr.Dataset) -> Figure:
 @styled
 def gradient_norm(dataset: xr.Dataset) -> Figure:
     """Gradient norm of each layer against step."""
-    return _layered(dataset, "gradient_norm", CAPTIONS["gradient_norm"].title, log=True)
+    return _layered(dataset, "gradient_norm", _title(dataset, "gradient_norm"), log=True)
 
 
 @styled
 def gradient_variation(dataset: xr.Dataset) -> Figure:
     """Variation of each layer's gradient norm over steps, against step."""
-    return _layered(dataset, "gradient_norm_cv", CAPTIONS["gradient_variation"].title)
+    return _layered(dataset, "gradient_norm_cv", _title(dataset, "gradient_variation"))
 
 
 @styled
 def gradient_noise(dataset: xr.Dataset) -> Figure:
     """Noise of each layer's gradient over batches, against step."""
-    return _layered(dataset, "gradient_noise", CAPTIONS["gradient_noise"].title)
+    return _layered(dataset, "gradient_noise", _title(dataset, "gradient_noise"))
 
 
 @styled
 def update_ratio(dataset: xr.Dataset) -> Figure:
     """Size of each layer's update relative to its weights, against step."""
-    return _layered(dataset, "update_ratio", CAPTIONS["update_ratio"].title, log=True)
+    return _layered(dataset, "update_ratio", _title(dataset, "update_ratio"), log=True)
 
 
 @styled
 def gradient_cosine(dataset: xr.Dataset) -> Figure:
     """Cosine between successive gradients against step."""
     pair = choices(dataset)
-    figure, axes = _grid(1, len(pair), CAPTIONS["gradient_cosine"].title, sharey="row")
+    figure, axes = _grid(1, len(pair), _title(dataset, "gradient_cosine"), sharey="row")
     for ax, (title, runs) in zip(axes[0], pair):
         ax.axhline(0, color=MUTED, linewidth=0.8)
         _curves(ax, runs.gradient_cosine)
@@ -196,7 +198,7 @@ def gradient_cosine(dataset: xr.Dataset) -> Figure:
 def percentiles(dataset: xr.Dataset) -> Figure:
     """Percentiles of what enters the last hidden activation, against step; a panel per network."""
     pair, norms = choices(dataset), dataset.norm.values
-    title = CAPTIONS["percentiles"].title
+    title = _title(dataset, "percentiles")
     figure, axes = _grid(len(pair), len(norms), title, sharey="row")
     for row, (subtitle, runs) in zip(axes, pair):
         for i, (ax, norm) in enumerate(zip(row, norms)):
@@ -248,6 +250,10 @@ def _layered(dataset: xr.Dataset, name: str, title: str, *, log: bool = False) -
     else:
         axes[0, 0].set_ylim(bottom=0)
     return _with_legend(figure, dataset)
+
+
+def _title(dataset: xr.Dataset, name: str) -> str:
+    return CAPTIONS[name].about(score_name(dataset)).title
 
 
 def _grid(

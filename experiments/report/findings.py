@@ -13,7 +13,8 @@ Summary = dict[str, Any]
 
 def findings(summary: Summary) -> dict[str, str]:
     """The two halves of the paragraph that opens a report: `shows` and `does_not_show`."""
-    compared = [_compared(summary, comparison) for comparison in summary["comparisons"]]
+    compared = [_arm(summary, arm) for arm in summary["arms"]]
+    compared += [_compared(summary, comparison) for comparison in summary["comparisons"]]
     return {
         "shows": "\n".join(compared or [_alone(summary)]),
         "does_not_show": " ".join(filter(None, [_limits(summary), _edges(summary)])),
@@ -33,6 +34,12 @@ def points(difference: float) -> str:
 def times(ratio: float) -> str:
     """A ratio to two decimals, to one from ten on."""
     return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}"
+
+
+def _arm(summary: Summary, arm: Summary) -> str:
+    settings = "; ".join(f"“{label}” at {setting}" for label, setting in arm["settings"].items())
+    where = f"Each at the best of its settings, {arm['tried']} at most ({settings})"
+    return _outcome(arm, arm, summary, where)
 
 
 def _compared(summary: Summary, comparison: Summary) -> str:
@@ -68,7 +75,7 @@ def _outcome(comparison: Summary, pair: Summary, summary: Summary, where: str) -
         "one seed": f"“{norm}” cannot be told from “{baseline}”",
     }[difference["verdict"]]
     gain = points(difference["mean"])
-    sentence = f"{where}, {how}: {gain} points of test accuracy"
+    sentence = f"{where}, {how}: {gain} points of test {summary['score']}"
     if difference["verdict"] == "one seed":
         sentence += ", from one seed and so without an interval"
     else:
@@ -163,7 +170,7 @@ def _alone(summary: Summary) -> str:
         reach = f" (95 % interval {percent(accuracy['low'])} to {percent(accuracy['high'])})"
     return (
         f"“{norm}” is the only network of this study, so nothing is compared. At its best learning "
-        f"rate, {rate:g}, it ends at {percent(accuracy['mean'])} test accuracy{reach}."
+        f"rate, {rate:g}, it ends at {percent(accuracy['mean'])} test {summary['score']}{reach}."
     )
 
 
@@ -184,9 +191,11 @@ def _edges(summary: Summary) -> str:
 
 def _limits(summary: Summary) -> str:
     seeds, every = len(summary["seeds"]), summary["evaluate_every"]
-    widths = ", ".join(map(str, summary["config"].get("widths") or []))
-    layers = f" with hidden layers of {widths}" if widths else ""
-    chosen = "; and each seed is read at the rate that the others chose by test accuracy"
+    network = summary["config"].get("network", "One network")
+    split = "validation" if summary["validation"] else "test"
+    chosen = (
+        f"; and each seed is read at the rate that the others chose by {split} {summary['score']}"
+    )
     chance = (
         "With one seed nothing here can be told from chance"
         if seeds == 1
@@ -197,13 +206,13 @@ def _limits(summary: Summary) -> str:
         chance += f", and the sampling error of the {shared} test examples, which all seeds share"
     return " ".join(
         [
-            "Test accuracy is measured with population statistics, recalibrated on the training "
-            "data, so no early point suffers from a running average that is still warming up.",
+            f"Test {summary['score']} is measured with population statistics, recalibrated on the "
+            "training data, so no early point suffers from a running average that is still warming "
+            "up.",
             f"{chance}{chosen if len(summary['learning_rates']) > 1 else ''}.",
             f"Time is counted in steps{f', read every {every}' if every else ''}, not in seconds.",
-            f"A small MLP{layers} on {summary['data'] or 'small data'} says nothing of "
-            "convolutional or residual networks, of large data or of tiny batches, nor why any of "
-            "this happens.",
+            f"{network} on {summary['data'] or 'small data'} says nothing of other networks, of "
+            "other data or batches, nor why any of this happens.",
         ]
     )
 

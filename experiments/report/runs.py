@@ -5,11 +5,10 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from experiments.study.models import NUM_CLASSES
-
 ABOVE_CHANCE = 0.1
 KEPT = 0.8
 GROUPS = 10
+SCORES = ("test_accuracy", "test_r2", "test_score")
 
 Failure = Literal["loss", "fell", "stuck"]
 FAILURES: dict[Failure, str] = {
@@ -19,14 +18,29 @@ FAILURES: dict[Failure, str] = {
 }
 
 
+def judged(runs: xr.Dataset) -> xr.DataArray:
+    """Returns what networks are judged by: test accuracy, or what takes its place."""
+    return next(runs[name] for name in SCORES if name in runs)
+
+
+def score_name(dataset: xr.Dataset) -> str:
+    """Returns what the report calls that: "accuracy", or "explained variance"."""
+    return judged(dataset).attrs.get("long_name", "test accuracy").removeprefix("test ")
+
+
+def chance(dataset: xr.Dataset) -> float:
+    """Returns the score of guessing."""
+    return dataset.attrs.get("chance", 0.1)
+
+
 def final_accuracy(dataset: xr.Dataset) -> xr.DataArray:
-    """Returns each run's test accuracy at the last step; chance if its loss was not finite."""
-    return _final(dataset.test_accuracy, dataset)
+    """Returns each run's score at the last step; chance if its loss was not finite."""
+    return _final(judged(dataset), dataset)
 
 
 def _final(accuracy: xr.DataArray, dataset: xr.Dataset) -> xr.DataArray:
     last = accuracy.isel(step=-1, drop=True)
-    return last.where(dataset.diverged_at < 0, 1 / NUM_CLASSES)
+    return last.where(dataset.diverged_at < 0, chance(dataset))
 
 
 def failed_runs(runs: xr.Dataset) -> list[dict[str, Any]]:
@@ -34,7 +48,7 @@ def failed_runs(runs: xr.Dataset) -> list[dict[str, Any]]:
 
     Each with its learning rate, seed, the step at which the loss was not finite, and by which rule.
     """
-    peak, final = runs.test_accuracy.max("step"), final_accuracy(runs)
+    peak, final = judged(runs).max("step"), final_accuracy(runs)
     failed = []
     for rate in runs.learning_rate.values:
         for seed in runs.seed.values:
@@ -42,7 +56,7 @@ def failed_runs(runs: xr.Dataset) -> list[dict[str, Any]]:
             step, high = int(runs.diverged_at.sel(run)), float(peak.sel(run))
             if step >= 0:
                 failed.append({**run, "step": step, "by": "loss"})
-            elif high <= 1 / NUM_CLASSES + ABOVE_CHANCE:
+            elif high <= chance(runs) + ABOVE_CHANCE:
                 failed.append({**run, "step": None, "by": "stuck"})
             elif float(final.sel(run)) < KEPT * high:
                 failed.append({**run, "step": None, "by": "fell"})
@@ -75,8 +89,9 @@ def rates_chosen_by_others(dataset: xr.Dataset) -> xr.DataArray:
 
 
 def _choice(dataset: xr.Dataset) -> xr.DataArray:
-    accuracy = dataset.get("validation_accuracy", dataset.test_accuracy)
-    return _final(accuracy, dataset).astype(float)
+    test = judged(dataset)
+    chooses = dataset.get(str(test.name).replace("test", "validation", 1), test)
+    return _final(chooses, dataset).astype(float)
 
 
 def same_for_all(rates: xr.DataArray) -> xr.DataArray:

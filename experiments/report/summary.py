@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from experiments.report.arms import arms, has_arms, opponents, setting_name
 from experiments.report.inference import (
     DISAGREEING,
     Estimate,
@@ -28,8 +29,10 @@ from experiments.report.runs import (
     failed_runs,
     final_accuracy,
     first_evaluation,
+    judged,
     rates_chosen_by_others,
     same_for_all,
+    score_name,
     steps_to,
 )
 
@@ -59,6 +62,8 @@ DEFINITIONS = {
     "final_accuracy": "Test accuracy at the last step. Each seed is read at the rate that the "
     "other seeds choose, so that no run is picked for its own luck. A run whose loss stopped being "
     "finite counts as chance.",
+    "setting": "A learning rate, and a value of each field that the study has several values of. "
+    "An arm, all networks of one norm, is compared at its best setting, chosen as a rate is.",
     "same_rate": "Every network at the baseline's best learning rate.",
     "steps_to": "The first evaluation at which test accuracy reaches the target, the geometric "
     "mean over seeds. A run that never does, or whose loss stops being finite, is `never` (null); "
@@ -88,7 +93,7 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
         {'name': 'digits', ..., 'norms': {'none': {'best_learning_rate': 0.3, ...}}}
     """
     dataset = dataset.sortby("learning_rate")
-    baseline, *others = dataset.norm.values.tolist()
+    score = score_name(dataset)
     config = json.loads(dataset.attrs.get("config", "{}"))
     environment = json.loads(dataset.attrs.get("environment", "{}"))
     return _plain(
@@ -100,10 +105,16 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "evaluate_every": dataset.step.values[1] if dataset.step.size > 1 else None,
             "test_examples": _test_examples(dataset),
             "margin": _margin(dataset),
+            "score": score,
+            "validation": any(str(name).startswith("validation") for name in dataset),
             "targets": TARGETS,
             "norms": {norm: _network(dataset, norm) for norm in dataset.norm.values.tolist()},
-            "comparisons": [_comparison(dataset, baseline, norm) for norm in others],
-            "definitions": DEFINITIONS,
+            "arms": _arms(dataset),
+            "comparisons": [_comparison(dataset, *pair) for pair in opponents(dataset)],
+            "definitions": {
+                word.replace("accuracy", score): text.replace("accuracy", score)
+                for word, text in DEFINITIONS.items()
+            },
             "versions": environment.get("versions"),
             "device": environment.get("device"),
             "config": config,
@@ -113,7 +124,8 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
 
 
 def _test_examples(dataset: xr.Dataset) -> int | None:
-    return dataset.attrs.get("test_examples")
+    # Another score is no share of right answers, and its sampling error is not known here.
+    return dataset.attrs.get("test_examples") if "test_accuracy" in dataset else None
 
 
 def _margin(dataset: xr.Dataset) -> float:
@@ -158,7 +170,7 @@ def _at_rate(runs: xr.Dataset, rates: xr.DataArray) -> dict[str, Any]:
 
 
 def _steps(runs: xr.Dataset, target: float) -> np.ndarray:
-    return steps_to(_intact(runs).test_accuracy, target).values
+    return steps_to(judged(_intact(runs)), target).values
 
 
 def _factor(*networks: xr.Dataset) -> float:
@@ -176,7 +188,8 @@ def _accuracy(runs: xr.Dataset) -> Estimate:
     accuracy = final_accuracy(runs).values
     error = sampling_error(float(np.mean(accuracy)), 1.0, _test_examples(runs))
     interval = mean_interval(accuracy, error, _factor(runs))
-    return {key: None if v is None else np.clip(v, 0, 1) for key, v in interval.items()}
+    lowest = 0 if "test_accuracy" in runs else -np.inf
+    return {key: None if v is None else np.clip(v, lowest, 1) for key, v in interval.items()}
 
 
 def _arrivals(steps: np.ndarray, first: int, factor: float) -> dict[str, Any]:
@@ -226,6 +239,29 @@ def _comparison(dataset: xr.Dataset, baseline: str, norm: str) -> dict[str, Any]
             for rate in dataset.learning_rate.values
         ],
     }
+
+
+def _arms(dataset: xr.Dataset) -> list[dict[str, Any]]:
+    """Compares norms each at the best of its settings, where a field has several values."""
+    if not has_arms(dataset):
+        return []
+    whole = arms(dataset)
+    rates, best = rates_chosen_by_others(whole), best_learning_rates(whole)
+    baseline, *others = whole.norm.values.tolist()
+    one = at_rates(whole.sel(norm=baseline), rates.sel(norm=baseline))
+    return [
+        {
+            "norm": norm,
+            "baseline": baseline,
+            "settings": {
+                label: setting_name(dataset, label, float(best.sel(norm=label)))
+                for label in (baseline, norm)
+            },
+            "tried": whole.learning_rate.size,
+            **_pair(one, at_rates(whole.sel(norm=norm), rates.sel(norm=norm))),
+        }
+        for norm in others
+    ]
 
 
 def _pair(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:

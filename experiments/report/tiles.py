@@ -38,6 +38,11 @@ def tiles(summary: Summary, comparison: Summary) -> list[Tile]:
     ]
 
 
+def arm_tiles(arm: Summary) -> list[Tile]:
+    """Returns what a comparison of arms, each at its best setting, says of accuracy and pace."""
+    return [_accuracy(arm["accuracy_difference"]), _pace(arm["speed_up"])]
+
+
 def _accuracy(difference: Summary) -> Tile:
     answer = {"better": "Higher", "worse": "Lower", "equal": "Practically equal"}
     number = f"{points(difference['mean'])} points"

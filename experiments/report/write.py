@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -21,9 +20,13 @@ from experiments.report.captions import CAPTIONS, DISTRIBUTION, VALUES
 from experiments.report.findings import findings, percent, points, stable_rate, times
 from experiments.report.pages import render
 from experiments.report.panels import Figure
-from experiments.report.runs import choices
+from experiments.report.runs import SCORES, choices, judged
 from experiments.report.summary import GRADIENT_FIGURES, summarize
-from experiments.report.tiles import Tile, tiles
+from experiments.report.tiles import Tile, arm_tiles, tiles
+from experiments.runner import results
+from experiments.runner.folder import FIGURES, PAGE, SUMMARY
+from experiments.system import checksums
+from experiments.system.console import Console, printable
 from experiments.system.files import write_whole
 
 Summary = dict[str, Any]
@@ -38,26 +41,28 @@ def write_report(directory: Path) -> Path:
 
     Raises:
         FileNotFoundError: there is no metrics.nc.
-        ValueError: metrics.nc is not the dataset of a finished study.
+        ValueError: metrics.nc is damaged, or not the dataset of a finished study.
     """
     directory = Path(directory)
     dataset = load_study(directory)
     summary = summarize(dataset)
     summary = {**summary, "findings": findings(summary)}
-    write_whole(directory / "summary.json", (_json(summary) + "\n").encode())
-    (directory / "figures").mkdir(exist_ok=True)
+    write_whole(directory / SUMMARY, (_json(summary) + "\n").encode())
+    (directory / FIGURES).mkdir(exist_ok=True)
     for name, draw in figures.FIGURES.items():
-        figures.save(draw(dataset), directory / "figures" / f"{name}.svg")
-    page = directory / "report.html"
+        figures.save(draw(dataset), directory / FIGURES / f"{name}.svg")
+    page = directory / PAGE
     write_whole(page, _page(directory, dataset, summary).encode())
+    drawn = [f"{FIGURES}/{name}.svg" for name in figures.FIGURES]
+    checksums.add(directory, [SUMMARY, *drawn, PAGE])
     return page
 
 
 def print_table(summary: Summary, console: Console) -> None:
     """Prints the verdicts, the networks, their comparison and what it means, for a terminal."""
-    for comparison in summary["comparisons"]:
-        console.print(Text(f"“{comparison['norm']}” beside “{comparison['baseline']}”"))
-        for tile in tiles(summary, comparison):
+    for title, answers in _verdicts(summary):
+        console.print(Text(title))
+        for tile in answers:
             interval = f" ({tile.interval})" if tile.interval else ""
             console.print(Text(f"  {tile.question} {tile.answer}: {tile.number}{interval}"))
     for header, rows in _tables(summary):
@@ -77,7 +82,10 @@ def network_rows(summary: Summary) -> tuple[list[str], Rows]:
     networks = summary["norms"].values()
     rows = [
         ["best learning rate", *(_rate(n["best_learning_rate"]) for n in networks)],
-        ["final test accuracy (%)", *(_interval(n["final_accuracy"], _percent) for n in networks)],
+        [
+            f"final test {summary['score']} (%)",
+            *(_interval(n["final_accuracy"], _percent) for n in networks),
+        ],
     ]
     for target in summary["targets"]:
         arrivals = [_arrival(n["steps_to"][f"{target:.2f}"]) for n in networks]
@@ -90,7 +98,7 @@ def network_rows(summary: Summary) -> tuple[list[str], Rows]:
     return ["at its best rate", *summary["norms"]], rows
 
 
-def comparison_rows(comparison: Summary) -> tuple[list[str], Rows]:
+def comparison_rows(comparison: Summary, score: str) -> tuple[list[str], Rows]:
     """A column at the same rate, and one with each network at its best."""
     pairs = [comparison["same_rate"], comparison["best_rate"]]
     header = [f"{comparison['norm']} vs {comparison['baseline']}"]
@@ -100,7 +108,7 @@ def comparison_rows(comparison: Summary) -> tuple[list[str], Rows]:
         header.append(f"{where} ({' vs '.join(rates)})")
     gains = [_interval(pair["accuracy_difference"], points) for pair in pairs]
     rows = [
-        ["test accuracy gained (points)", *gains],
+        [f"test {score} gained (points)", *gains],
         ["verdict", *(pair["accuracy_difference"]["verdict"] for pair in pairs)],
     ]
     for target in comparison["best_rate"]["speed_up"]:
@@ -111,7 +119,8 @@ def comparison_rows(comparison: Summary) -> tuple[list[str], Rows]:
 
 def rate_rows(summary: Summary) -> tuple[list[str], Rows]:
     """A row for each network and learning rate: what it reached there, and the runs it lost."""
-    header = ["network", "learning rate", "final test accuracy (%)", "did not learn"]
+    final = f"final test {summary['score']} (%)"
+    header = ["network", "learning rate", final, "did not learn"]
     rows = []
     for name, network in summary["norms"].items():
         for one in network["by_learning_rate"]:
@@ -137,12 +146,20 @@ def gradient_rows(summary: Summary, dataset: xr.Dataset) -> tuple[list[str], Row
 
 
 def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
-    return [network_rows(summary), *map(comparison_rows, summary["comparisons"])]
+    return [
+        network_rows(summary),
+        *(comparison_rows(c, summary["score"]) for c in summary["comparisons"]),
+    ]
 
 
 def _verdicts(summary: Summary) -> list[tuple[str, list[Tile]]]:
-    return [
-        (f"“{c['norm']}” beside “{c['baseline']}”", tiles(summary, c))
+    """Titles and tiles: of arms at their best settings, and of networks at one value of a field."""
+    arms = [
+        (f"“{arm['norm']}” beside “{arm['baseline']}”, each at its best setting", arm_tiles(arm))
+        for arm in summary["arms"]
+    ]
+    return arms + [
+        (f"“{c['norm']}” beside “{c['baseline']}”, each at its best rate", tiles(summary, c))
         for c in summary["comparisons"]
     ]
 
@@ -155,27 +172,26 @@ def load_study(directory: Path) -> xr.Dataset:
             f"{path} is not there: a report needs a finished study. "
             f"Make one with `python -m experiments run CONFIG --out {path.parent}`."
         )
-    try:
-        dataset = xr.load_dataset(path)
-    except (ValueError, OSError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not readable as netCDF ({error}). Run the study again."
-        ) from error
+    dataset = results.load(path.parent)
     wanted = {"diverged_at"}.union(*(caption.measures for caption in CAPTIONS.values()))
     if missing := sorted(wanted - set(map(str, dataset.data_vars))):
         raise ValueError(f"{path} lacks {', '.join(missing)}: it is not the result of a study.")
-    if (dataset.test_accuracy.isel(step=-1).isnull() & (dataset.diverged_at < 0)).any():
+    if not set(SCORES) & set(map(str, dataset.data_vars)):
+        raise ValueError(f"{path} lacks a score: it is not the result of a study.")
+    if (judged(dataset).isel(step=-1).isnull() & (dataset.diverged_at < 0)).any():
         raise ValueError(f"{path} is of an unfinished study. Run it to its end, then report.")
     return dataset.sortby("learning_rate")
 
 
 def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
-    compared = choices(dataset)
+    compared, name = choices(dataset), printable(directory.name)
     drawn, frames = _figures(dataset, compared, summary)
     captions = {"values": VALUES, **CAPTIONS} if "values" in drawn else CAPTIONS
+    captions = {name: caption.about(summary["score"]) for name, caption in captions.items()}
+    captions["accuracy"] = captions["accuracy"]._replace(measures=(str(judged(dataset).name),))
     return render(
         "report.html.jinja",
-        directory.name,
+        name,
         drawn,
         frames,
         summary=summary,
@@ -193,8 +209,9 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
             "Configuration": _flat(summary["config"]),
             "Environment": _flat(summary["environment"]),
         },
+        score=judged(dataset).name,
         command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
-        directory=shlex.quote(str(directory)),
+        directory=printable(shlex.quote(str(directory))),
     )
 
 
@@ -209,9 +226,9 @@ def _figures(
     }
     if "label" in dataset.coords:
         drawn["values"] = [charts.values(dataset)]
-    if distribution.VARIABLE not in dataset or dataset.layer.size < 2:
+    if distribution.VARIABLE not in dataset or dataset.place.size < 2:
         return drawn, []
-    activation = summary["config"].get("activation", "")
+    activation = dataset.attrs.get("activation", "")
     drawn["distribution"] = [distribution.distribution(runs, activation) for _, runs in compared]
     return drawn, [distribution.frames(runs) for _, runs in compared]
 

@@ -4,6 +4,7 @@ A checkpoint holds the state of the network under way and everything measured so
 networks. The last two are kept: should one not be readable, the other is.
 """
 
+import json
 import time
 import zlib
 from collections.abc import Callable, Mapping
@@ -15,15 +16,17 @@ import jax
 import numpy as np
 from flax.serialization import msgpack_restore, msgpack_serialize
 
-from experiments.system.files import sweep_parts, write_whole
+from experiments.system.files import DAMAGED, PART, remove, saving, set_aside, write_whole
 
 FOLDER = "checkpoints"
 KEPT = 2
 # What saving may cost: a save waits until training has taken this many times as long.
 TRAINING_PER_SAVE = 20
 
-_MAGIC = b"jbn checkpoint 1\n"
+_NAME = "[0-9]" * 12 + ".ckpt"  # what else lies there is not ours
+_MAGIC = b"jbn checkpoint 2\n"
 _CRC_BYTES = 4
+_START = len(_MAGIC) + _CRC_BYTES
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -43,6 +46,8 @@ class Checkpoint(NamedTuple):
     """The variables of the study's dataset."""
     environment: str
     """JSON of `environment()` where it was made."""
+    belongs_to: Mapping[str, str]
+    """The config, the data and what else it is good for alone, by name: a text or its hash."""
 
 
 class Saver:
@@ -63,32 +68,44 @@ class Saver:
             SaveError: when it cannot be written; those of before are as they were.
         """
         begun = time.monotonic()
-        self._folder.mkdir(exist_ok=True)
+        with saving(self._folder):
+            self._folder.mkdir(exist_ok=True)
         write_whole(self._folder / f"{checkpoint.done:012}.ckpt", _pack(checkpoint))
-        for path in _paths(self._folder)[KEPT:]:
-            path.unlink()
+        remove(*_paths(self._folder)[KEPT:])
         ended = time.monotonic()
         self._next = ended + TRAINING_PER_SAVE * (ended - begun)
 
 
-def newest(directory: Path, say: Callable[[str], None]) -> Checkpoint | None:
-    """The last checkpoint of `directory` that is undamaged, None if there is none.
+def newest(directory: Path, belongs_to: Mapping[str, str], say: Callable[[str], None]) -> bytes:
+    """The last checkpoint of `directory` that is undamaged, for `unpack`; empty if there is none.
 
-    A damaged one is named to `say`, with what was found, and removed.
+    A damaged one is named to `say`, with what was found, and set aside.
+
+    Raises:
+        CheckpointError: when it is undamaged, and belongs to another study.
     """
     for path in paths(directory):
         try:
-            return read(path)
+            content = _read(path)
+            found = _checked(content, path)
         except CheckpointError as error:
             say(f"{error} Going back to the one before it, or else to the beginning.")
-            path.unlink()
-    return None
+            set_aside(path)
+            continue
+        both = belongs_to.keys() | found.belongs_to.keys()
+        if odd := sorted(n for n in both if belongs_to.get(n) != found.belongs_to.get(n)):
+            raise CheckpointError(
+                f"{path}: was saved with another {' and another '.join(odd)}. Remove it, or choose "
+                "another folder with --out."
+            )
+        return content
+    return b""
 
 
 def peek(directory: Path) -> Checkpoint | None:
     """As `newest`, for who only looks: says and removes nothing."""
     for path in paths(directory):
-        with suppress(CheckpointError, FileNotFoundError):  # its owner may be at work
+        with suppress(CheckpointError):  # its owner may be at work
             return read(path)
     return None
 
@@ -97,16 +114,14 @@ def read(path: Path) -> Checkpoint:
     """The checkpoint in the file at `path`.
 
     Raises:
-        CheckpointError: when a single bit is not as it was written.
+        CheckpointError: when a single bit is not as it was written, or it cannot be read.
     """
-    content = path.read_bytes()
-    start = len(_MAGIC) + _CRC_BYTES
-    if len(content) < start or not content.startswith(_MAGIC):
-        raise CheckpointError(f"{path}: damaged: {len(content)} bytes that begin otherwise.")
-    crc = int.from_bytes(content[len(_MAGIC) : start], "big")
-    if crc != zlib.crc32(memoryview(content)[start:]):
-        raise CheckpointError(f"{path}: damaged: its checksum is not that of its content.")
-    fields: Any = msgpack_restore(content[start:])
+    return _checked(_read(path), path)
+
+
+def unpack(content: bytes) -> Checkpoint:
+    """The checkpoint in `content`, from `newest`."""
+    fields: Any = msgpack_restore(content[_START:])
     return Checkpoint(**fields)
 
 
@@ -116,13 +131,15 @@ def paths(directory: Path) -> list[Path]:
 
 
 def clear(directory: Path) -> None:
-    """Removes all checkpoints of `directory`."""
+    """Removes all checkpoints of `directory`, and the folder if nothing else is there."""
+    sweep(directory)
     folder = directory / FOLDER
-    if folder.is_dir():
-        sweep_parts(folder)
-        for path in _paths(folder):
-            path.unlink()
-        folder.rmdir()
+    remove(*_paths(folder), *folder.glob(f"{_NAME}{DAMAGED}"), folder)
+
+
+def sweep(directory: Path) -> None:
+    """Removes what writers of checkpoints that were killed have left in `directory`."""
+    remove(*(directory / FOLDER).glob(f"{_NAME}{PART}"))
 
 
 def to_arrays(states: Any, runs: int) -> Arrays:
@@ -160,6 +177,39 @@ def _fill(name: str, array: np.ndarray, like: Any, runs: int) -> np.ndarray:
     return np.concatenate([array, np.repeat(array[-1:], like.shape[0] - runs, axis=0)])
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _checked(content: bytes, path: Path) -> Checkpoint:
+    if len(content) < _START or not content.startswith(_MAGIC):
+        raise CheckpointError(
+            f"{path}: damaged, or of another version: {len(content)} bytes that begin otherwise."
+        )
+    crc = int.from_bytes(content[len(_MAGIC) : _START], "big")
+    if crc != zlib.crc32(memoryview(content)[_START:]):
+        raise CheckpointError(f"{path}: damaged: its checksum is not that of its content.")
+    try:
+        return _sound(unpack(content))
+    except Exception as error:  # with a right checksum: it is no file of ours
+        raise CheckpointError(f"{path}: damaged: its content is no checkpoint's.") from error
+
+
+def _sound(found: Checkpoint) -> Checkpoint:
+    json.loads(found.environment)
+    tables = (*found.state.values(), *found.measured.values())
+    if (
+        type(found.done) is not int
+        or not all(isinstance(table, np.ndarray) for table in tables)
+        or not all(isinstance(text, str) for text in found.belongs_to.values())
+    ):
+        raise TypeError
+    return found
+
+
 def _named(tree: Any) -> dict[str, Any]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
@@ -171,4 +221,4 @@ def _pack(checkpoint: Checkpoint) -> bytes:
 
 
 def _paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.ckpt"), reverse=True)
+    return sorted(folder.glob(_NAME), reverse=True)

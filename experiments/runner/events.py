@@ -4,11 +4,10 @@ tensorboardX has the format. Its own writer keeps two threads and three files op
 which there may be hundreds.
 """
 
+import hashlib
 import math
-import shutil
 import struct
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,13 @@ import xarray as xr
 from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import masked_crc32c
 
+from experiments.runner.folder import EVENTS
 from experiments.runner.rows import Evaluation, evaluated, table
-from experiments.system.files import saving
+from experiments.system.files import remove, saving
 
-FOLDER = "tensorboard"
+# The files of others end otherwise, tensorboardX's own in the name of a machine.
+_LONGEST = 200  # bytes of a folder's name; file systems take 255
+_PREFIX, _DIGITS = "events.out.tfevents.", 20
 
 # What protoc generates has no types.
 Event: Any = vars(event_pb2)["Event"]
@@ -30,9 +32,9 @@ class Events:
     """Writes `tensorboard/` in `directory`."""
 
     def __init__(self, directory: Path) -> None:
-        self._folder = directory / FOLDER
+        self._folder = directory / EVENTS
         # Another name than last time: TensorBoard may still have that file open.
-        self._name = f"events.out.tfevents.{time.time_ns()}"
+        self._name = f"{_PREFIX}{time.time_ns():0{_DIGITS}}"
 
     def begin(self, dataset: xr.Dataset, done: int) -> None:
         """Writes what was measured before, in the first `done` steps of all networks together.
@@ -40,8 +42,7 @@ class Events:
         Raises:
             SaveError: when it cannot be written; so in `append`.
         """
-        with saving(self._folder), suppress(FileNotFoundError):
-            shutil.rmtree(self._folder)
+        remove(*self._folder.glob(f"*/*/{_PREFIX}{'[0-9]' * _DIGITS}"))
         for evaluation in evaluated(dataset, done):
             self.append(dataset, evaluation)
 
@@ -59,7 +60,7 @@ class Events:
             )
             self._write(path / self._name, event)
 
-    def end(self) -> None:
+    def end(self, dataset: xr.Dataset) -> None:
         """All is written already."""
 
     def _write(self, path: Path, event: Any) -> None:
@@ -73,9 +74,14 @@ class Events:
 
 
 def run_folder(norm: str, learning_rate: float, seed: int) -> Path:
-    """Where the points of a run are, below FOLDER."""
-    label = norm.replace("/", "%2F")
-    return Path(label if label.strip(".") else f"_{label}", f"lr={learning_rate},seed={seed}")
+    """Where the points of a run are, below EVENTS."""
+    label = norm.replace("%", "%25").replace("/", "%2F")
+    if label.startswith("."):
+        label = f"%2E{label[1:]}"
+    if len(label.encode()) > _LONGEST:  # no short label has a % before other than two digits
+        digest = hashlib.sha256(norm.encode()).hexdigest()[:16]
+        label = f"{label.encode()[: _LONGEST - 20].decode(errors='ignore')}%~{digest}"
+    return Path(label, f"lr={learning_rate},seed={seed}")
 
 
 def _record(event: Any) -> bytes:

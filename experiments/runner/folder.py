@@ -1,13 +1,29 @@
 """What a study's folder says: whose it is, and how far that study has come."""
 
 import json
+import os
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments.runner import checkpoint, results
-from experiments.study.config import DEFAULTS, Study, as_json
-from experiments.system.files import sweep_parts
+import xarray as xr
 
+from experiments.runner import checkpoint, results
+from experiments.runner.rows import ROWS
+from experiments.study.config import DEFAULTS, Study, as_json
+from experiments.study.values import show
+from experiments.system import checksums
+from experiments.system.checksums import SUMS, DamagedError
+from experiments.system.files import PART, remove, set_aside, sweep_parts
+
+EVENTS = "tensorboard"
+PAGE, SUMMARY, FIGURES = "report.html", "summary.json", "figures"
+# What a study writes in its folder, beside its config: nothing else there is replaced or removed.
+FILES = (results.METRICS, ROWS, SUMMARY, PAGE, SUMS)
+NAMES = (*FILES, *(f"{name}{PART}" for name in FILES), FIGURES, EVENTS, checkpoint.FOLDER)
+
+_AS_JSON = {name: show(value) if name == "task" else value for name, value in DEFAULTS.items()}
 _INSTEAD = "Choose another folder with --out, or remove this one."
 
 
@@ -16,20 +32,23 @@ class FolderError(ValueError):
 
 
 def check(study: Study, directory: Path) -> None:
-    """Sees that what lies in `directory`, if anything, is of `study`.
+    """Sees that what lies in `directory` under a name of ours, if anything, is of `study`.
 
     Raises:
-        FolderError: when it is another study's, listing the fields that differ.
+        FolderError: when it is another study's, listing the fields that differ, or nobody knows
+            whose.
     """
     theirs = read_config(directory)
     if theirs is None:
-        if is_finished(directory) or checkpoint.paths(directory):
+        if there := [name for name in NAMES if os.path.lexists(directory / name)]:
             raise FolderError(
-                f"{directory}: has results, and no {results.CONFIG} to say of what. {_INSTEAD}"
+                f"{directory}: has {', '.join(there)}, which a study would replace, and no "
+                f"{results.CONFIG} that says it is a study's. Choose another folder with --out."
             )
         return
     mine = json.loads(json.dumps(as_json(study)))
-    theirs = DEFAULTS | theirs  # a field may be younger than the folder
+    theirs = _AS_JSON | theirs  # a field may be younger than the folder
+    theirs.pop("identity", None)
     fields = sorted(mine.keys() | theirs.keys())
     if differing := [name for name in fields if mine.get(name) != theirs.get(name)]:
         there, here = (
@@ -39,17 +58,66 @@ def check(study: Study, directory: Path) -> None:
         raise FolderError(f"{directory}: is another study's: {there}; not {here}. {_INSTEAD}")
 
 
-def claim(study: Study, directory: Path) -> None:
-    """Makes `directory` the folder of `study`, and tidies up after writers that were killed."""
-    sweep_parts(directory)
-    sweep_parts(directory / checkpoint.FOLDER)
+def check_page(page: Path, directories: Iterable[Path]) -> None:
+    """Sees that the page that compares the studies in `directories` replaces no file of the user's.
+
+    Raises:
+        FolderError: when something of its name is there, and none of the studies.
+    """
+    ours = any((directory / results.CONFIG).is_file() for directory in directories)
+    if os.path.lexists(page) and not (ours and page.is_file()):
+        raise FolderError(
+            f"{page}: is there, and not of these studies, which would replace it. Choose another "
+            "folder with --out."
+        )
+
+
+def claim(study: Study, identity: dict[str, Any], directory: Path) -> None:
+    """Makes `directory` the folder of `study`, and tidies up after writers that were killed.
+
+    Raises:
+        FolderError: when what lies there has other data, or was trained by other programs.
+    """
+    there = (read_config(directory) or {}).get("identity", {})
+    if there.get("data", identity["data"]) != identity["data"]:
+        raise FolderError(
+            f"{directory}: was begun with other data, and cannot go on with this: its checksum is "
+            f"{identity['data'][:12]}.., was {there['data'][:12]}... {_INSTEAD}"
+        )
+    # Another JAX lowers the same network to another text.
+    if there.get("lowered") == identity["lowered"]:
+        for label, program in identity["programs"].items():
+            if there["programs"].get(label) != program:
+                raise FolderError(
+                    f"{directory}: norms[{label!r}] was begun as another program: a function or a "
+                    f"class that the config names is not as it was. {_INSTEAD}"
+                )
+    if results.METRICS in checksums.names(directory):  # damaged: it would have `finished`
+        set_aside(directory / results.METRICS)
+        remove(directory / SUMS)
+    sweep_parts(directory, (results.CONFIG, *FILES))
+    checkpoint.sweep(directory)
     if not (directory / results.CONFIG).exists():
-        results.save_config(study, directory)
+        results.save_config(study, identity, directory)
 
 
-def is_finished(directory: Path) -> bool:
-    """Whether all was measured: the last thing that a study does is to save it."""
-    return (directory / results.METRICS).is_file()
+def finished(directory: Path) -> xr.Dataset | None:
+    """What was measured in `directory`, None until all is: the last thing that a study saves.
+
+    Raises:
+        FolderError: when it is damaged, and no checkpoint is there to make it again from.
+    """
+    if not (directory / results.METRICS).exists():
+        return None
+    try:
+        return results.load(directory)
+    except DamagedError as error:
+        if checkpoint.paths(directory):
+            return None
+        raise FolderError(
+            f"{error} Put a copy in its place, or remove it: `run` then trains again. To trust it "
+            f"as it is: cd {shlex.quote(str(directory))} && sha256sum {results.METRICS} > {SUMS}"
+        ) from error
 
 
 def read_config(directory: Path) -> dict[str, Any] | None:
@@ -63,7 +131,9 @@ def read_config(directory: Path) -> dict[str, Any] | None:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be read: {error.strerror}. {_INSTEAD}") from error
+    except (ValueError, RecursionError) as error:
         raise FolderError(f"{path}: is not JSON ({error}). {_INSTEAD}") from error
     if not isinstance(config, dict):
         raise FolderError(f"{path}: is not a study. {_INSTEAD}")

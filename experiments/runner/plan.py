@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from experiments.study import data
 from experiments.study.config import Study
+from experiments.study.examples import Examples
 from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
+from experiments.study.trace import trace
 from experiments.study.train import RunState
+from experiments.system.console import Console
 
 
 class Cost(NamedTuple):
@@ -39,13 +40,14 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
         DataError: when the study's data cannot be had.
     """
     mesh = mesh_of(study)
-    images = place(data.load(study.data, data_dir), mesh)
+    traced = trace(study, data_dir)
+    examples = place(traced.examples, mesh)
     windows, runs = study.steps // study.evaluate_every, 0
     table = Table("network", *(Column(name, justify="right") for name in _COLUMNS))
     total = 0.0
-    for label, norm in study.norms.items():
-        sweep = make_sweep(study, norm, mesh)
-        cost = measure(sweep, images)
+    for label, model in traced.models.items():
+        sweep = make_sweep(study, model, mesh)
+        cost = measure(sweep, examples)
         runs += sweep.runs
         seconds = cost.compilation + windows * cost.window
         total += seconds
@@ -62,24 +64,24 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
         f"{len(study.norms)} programs, one after the other, each compiled once for all its runs; "
         f"{runs} runs of {study.steps} steps on {mesh.size} devices "
         f"({jax.devices()[0].device_kind}): about {_clock(total)}.",
-        markup=False,
+        soft_wrap=True,
     )
 
 
 _COLUMNS = ("runs", "steps each", "compilation", "memory per device", "time")
 
 
-def measure(sweep: Sweep, images: data.Data) -> Cost:
+def measure(sweep: Sweep, examples: Examples) -> Cost:
     """What `sweep` takes on this machine as it is now."""
-    states = sweep.init(images)
+    states = sweep.init(examples)
     begun = time.perf_counter()
-    advance = _compile(sweep.advance, images, states)
-    evaluate = _compile(sweep.evaluate, images, states)
+    advance = _compile(sweep.advance, examples, states)
+    evaluate = _compile(sweep.evaluate, examples, states)
     compilation = time.perf_counter() - begun
 
     def window(states: RunState) -> RunState:
-        states, measures = advance(images, states)
-        jax.block_until_ready((measures, evaluate(images, states)))
+        states, measures = advance(examples, states)
+        jax.block_until_ready((measures, evaluate(examples, states)))
         return states
 
     states = window(states)

@@ -3,6 +3,7 @@
 `xarray.load_dataset("DIR/metrics.nc")` opens it; `.to_dataframe()` makes it a pandas table.
 """
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from experiments.study.config import Study, as_json, networks
-from experiments.study.measure import BIN_EDGES, FARTHEST, PERCENTILES
-from experiments.study.models import layer_names
+from experiments.study.config import Study, as_json, networks_of
+from experiments.study.measure import BIN_EDGES, FARTHEST, MOST_ROWS, PERCENTILES
+from experiments.study.tasks import Task
+from experiments.study.trace import Traced
 from experiments.study.train import (
     FEWEST_PAIRS,
     NOISE_BATCHES,
@@ -21,11 +23,14 @@ from experiments.study.train import (
     RECALIBRATION_EXAMPLES,
     STEPS_PER_PAIR,
 )
+from experiments.system import checksums
+from experiments.system.checksums import DamagedError
 from experiments.system.environment import environment
 from experiments.system.files import write_whole
 
 METRICS = "metrics.nc"
 CONFIG = "config.json"
+_ORDER = "order_of_variables"
 
 _RUN = ("norm", "learning_rate", "seed")
 _POPULATION = (
@@ -36,6 +41,10 @@ _PAIRS = (
     f"on two successive steps in every {STEPS_PER_PAIR} since the last evaluation, and on "
     f"{FEWEST_PAIRS} such pairs at least"
 )
+_LOOK = (
+    f"over the first {PERCENTILE_EXAMPLES} test examples (or all, if fewer), their positions "
+    f"counted as examples, {MOST_ROWS} at most"
+)
 
 
 class _Variable(NamedTuple):
@@ -45,26 +54,39 @@ class _Variable(NamedTuple):
     description: str
 
 
-VARIABLES = {
-    "test_accuracy": _Variable(
-        ("step",),
-        "test accuracy",
-        "1",
-        f"Fraction of the test set classified right, {_POPULATION}.",
-    ),
-    "test_loss": _Variable(
-        ("step",), "test loss", "nat", f"Mean cross-entropy over the test set, {_POPULATION}."
-    ),
-    "train_loss": _Variable(
-        ("step",),
-        "training loss",
-        "nat",
-        "Mean cross-entropy of the batches trained on since the last evaluation, all steps.",
-    ),
+def _judged(task: Task, split: str, of: str) -> dict[str, _Variable]:
+    score, loss = task.score_name, task.loss_name
+    return {
+        f"{split}_{task.variable}": _Variable(
+            ("step",), f"{split} {score}", "1", f"{score} on the {of}, {_POPULATION}."
+        ),
+        f"{split}_loss": _Variable(
+            ("step",), f"{split} loss", task.loss_unit, f"Mean {loss} over the {of}, {_POPULATION}."
+        ),
+    }
+
+
+def variables(task: Task, *, has_validation: bool) -> dict[str, _Variable]:
+    """Returns all that is measured of a run at `task`, with its unit and how it is measured."""
+    return {
+        **_judged(task, "test", "test set"),
+        **(_judged(task, "validation", "validation set") if has_validation else {}),
+        "train_loss": _Variable(
+            ("step",),
+            "training loss",
+            task.loss_unit,
+            f"Mean {task.loss_name} of the batches trained on since the last evaluation, all "
+            "steps.",
+        ),
+        **_OF_ANY_TASK,
+    }
+
+
+_OF_ANY_TASK = {
     "gradient_norm": _Variable(
         ("step", "layer"),
         "gradient norm",
-        "nat / weight unit",
+        "loss / weight unit",
         f"L2 norm of the kernel's gradient, {_PAIRS}: the mean.",
     ),
     "gradient_norm_cv": _Variable(
@@ -95,19 +117,17 @@ VARIABLES = {
     ),
     "activation_percentile": _Variable(
         ("step", "percentile"),
-        "input of the last hidden activation",
+        "output of the last norm",
         "1",
-        f"Percentiles of each unit's inputs over the first {PERCENTILE_EXAMPLES} test examples (or "
-        f"all, if fewer), median over units, {_POPULATION}.",
+        f"Percentiles of each unit {_LOOK}, median over units, {_POPULATION}.",
     ),
     "activation_histogram": _Variable(
-        ("step", "layer", "bin"),
-        "distribution of pre-activations",
+        ("step", "place", "bin"),
+        "distribution of what norms give out",
         "1",
-        "Fraction of a layer's pre-activations in each bin, all units on the first "
-        f"{PERCENTILE_EXAMPLES} test examples (or all, if fewer) taken together, {_POPULATION}; "
-        f"what lies beyond ±{FARTHEST:g} counts with the outermost bins. The output layer's are "
-        "the class scores.",
+        f"Fraction of the values in each bin {_LOOK}, all units taken together, {_POPULATION}; "
+        f"what lies beyond ±{FARTHEST:g} counts with the outermost bins. A network without norm is "
+        "looked at in the same places, and each one's output last.",
     ),
     "diverged_at": _Variable(
         (),
@@ -119,23 +139,26 @@ VARIABLES = {
 }
 
 
-def blank(study: Study) -> xr.Dataset:
-    """The dataset of `study` before anything is measured: NaN everywhere, no run diverged.
+def blank(traced: Traced) -> xr.Dataset:
+    """The dataset of a study before anything is measured: NaN everywhere, no run diverged.
 
     Where the study has several values of a field, `norm` names all networks, and each network's
     `label` among the study's norms and its values, NaN for none, are coordinates along it.
     """
+    study = traced.study
     coords = {
-        "norm": list(networks(study)),
+        "norm": list(networks_of(study)),
         "learning_rate": np.array(study.learning_rates, np.float64),
         "seed": np.array(study.seeds, np.int32),
         "step": np.arange(0, study.steps + 1, study.evaluate_every, dtype=np.int32),
-        "layer": layer_names(study),
+        "layer": traced.layers,
+        "place": [*traced.places, "output"],
         "percentile": np.array(PERCENTILES, np.int32),
         "bin": BIN_EDGES[:-1],
     }
     dataset = xr.Dataset(coords=coords).assign_coords(_swept(study))
-    for name, variable in VARIABLES.items():
+    measured = variables(study.task, has_validation=traced.examples.has_validation)
+    for name, variable in measured.items():
         dims = _RUN + variable.dims
         shape = [len(coords[dim]) for dim in dims]
         empty = np.full(shape, -1, np.int32) if name == "diverged_at" else np.full(shape, np.nan)
@@ -144,11 +167,17 @@ def blank(study: Study) -> xr.Dataset:
     dataset["step"].attrs = {"long_name": "training step", "units": "step"}
     dataset["learning_rate"].attrs = {"long_name": "learning rate"}
     dataset["bin"].attrs = {"long_name": "lower edge of the bin"}
+    activation = getattr(study.network, "activation", "")
+    config = as_json(study)
     dataset.attrs = {
         "name": study.name,
         "claim": study.claim,
-        "data": study.data,
-        "config": json.dumps(as_json(study)),
+        "data": config["data"],
+        "activation": activation if isinstance(activation, str) else "",
+        "score": f"test_{study.task.variable}",
+        **_shared_test_examples(traced),
+        "chance": 1 / traced.examples.outputs if study.task.variable == "accuracy" else 0.0,
+        "config": json.dumps(config),
         "environment": json.dumps(environment()),
     }
     return dataset
@@ -205,24 +234,48 @@ def restore(dataset: xr.Dataset, arrays: Mapping[str, np.ndarray]) -> None:
 def save(dataset: xr.Dataset, directory: Path) -> Path:
     """Writes `metrics.nc`; whoever reads finds the old file or the new one, never a part."""
     path = directory / METRICS
-    write_whole(path, dataset.to_netcdf(engine="scipy"))
+    order = {_ORDER: " ".join(map(str, dataset.data_vars))}  # netCDF has its own
+    write_whole(path, dataset.assign_attrs(order).to_netcdf(engine="scipy"))
+    checksums.add(directory, [METRICS])
     return path
 
 
-def save_config(study: Study, directory: Path) -> None:
-    """Writes `config.json`: the study as resolved, overrides included."""
-    text = json.dumps(as_json(study), indent=2)
+def save_config(study: Study, identity: Mapping[str, Any], directory: Path) -> None:
+    """Writes `config.json`: the study as resolved, overrides included, and its `identity`."""
+    text = json.dumps({**as_json(study), "identity": identity}, indent=2)
     write_whole(directory / CONFIG, f"{text}\n".encode())
 
 
 def load(directory: Path) -> xr.Dataset:
-    """The dataset of a study, all of it in memory."""
-    return xr.load_dataset(directory / METRICS, engine="scipy")
+    """The dataset of a finished study, all of it in memory.
+
+    Raises:
+        DamagedError: when it is not as it was written, or not of the study that `config.json` says.
+    """
+    content = checksums.read(directory, METRICS)
+    try:
+        dataset = xr.load_dataset(io.BytesIO(content), engine="scipy")
+        order = dataset.attrs.pop(_ORDER).split()
+        config = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        config.pop("identity", None)
+        is_of_it = json.loads(dataset.attrs["config"]) == config
+    except Exception as error:  # with a right checksum: it is no file of ours
+        reason = f"{type(error).__name__}: {error}"
+        raise DamagedError(f"{directory / METRICS}: is no study's result ({reason}).") from error
+    if not is_of_it:
+        raise DamagedError(f"{directory / METRICS}: is of another study than {CONFIG}.")
+    return dataset[order]
+
+
+def _shared_test_examples(traced: Traced) -> dict[str, int]:
+    if traced.examples.by_seed:
+        return {}
+    return {"test_examples": traced.examples.test_x.shape[0]}
 
 
 def _swept(study: Study) -> dict[str, tuple[str, list[Any]]]:
     """The coordinates that tell the networks of a study apart which have the same label."""
-    label_of, values_of = zip(*networks(study).values())
+    label_of, values_of = zip(*networks_of(study).values())
     fields = dict.fromkeys(field for values in values_of for field in values)
     if not fields:
         return {}

@@ -3,7 +3,6 @@
 `tail -f DIR/metrics.csv` follows a study, and `pandas.read_csv("DIR/metrics.csv")` opens it.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from experiments.runner.results import labels, of_label
+from experiments.system import checksums
 from experiments.system.files import saving, write_whole
 
 ROWS = "metrics.csv"
@@ -47,10 +47,10 @@ class Rows:
         with saving(self._path), self._path.open("ab") as file:
             file.write(_text(table(dataset, evaluation)).encode())
 
-    def end(self) -> None:
-        """Waits until the disk has all rows."""
-        with saving(self._path), self._path.open("ab") as file:
-            os.fsync(file.fileno())
+    def end(self, dataset: xr.Dataset) -> None:
+        """Writes all rows of a study that has finished: whatever happened to the file meanwhile."""
+        self.begin(dataset, len(dict.fromkeys(labels(dataset))) * int(dataset.step[-1]))
+        checksums.add(self._path.parent, [ROWS])
 
 
 def evaluated(dataset: xr.Dataset, done: int) -> Iterator[Evaluation]:

@@ -5,7 +5,7 @@ goes on where it was, and the result is, bit for bit, what it would have been.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 import xarray as xr
-from rich.console import Console
 
 from experiments.runner import checkpoint, folder, results
 from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver
-from experiments.runner.rows import Evaluation, Rows
-from experiments.study import data
-from experiments.study.config import Study, networks
+from experiments.runner.rows import ROWS, Evaluation, Rows
+from experiments.study.config import Study, as_json, networks_of
+from experiments.study.examples import Examples
 from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
+from experiments.study.trace import Traced, identity, trace
 from experiments.study.train import RunState
-from experiments.system import interrupts, machines
+from experiments.system import checksums, interrupts, machines
+from experiments.system.console import Console
 from experiments.system.environment import environment
+from experiments.system.files import set_aside
 from experiments.system.interrupts import Interrupted, Stop
 from experiments.system.progress import Show, progress
 
@@ -40,7 +42,7 @@ def run(
     console: Console,
     stop: Stop = interrupts.never,
     tensorboard: bool = False,
-) -> xr.Dataset:
+) -> None:
     """Trains and measures `study`; `directory` then holds its config and metrics.
 
     Goes on where an earlier call for the same study was killed, and trains nothing where one has
@@ -49,55 +51,59 @@ def run(
     Args:
         study: What to train.
         directory: Where results go; it exists, and the caller holds it (`lock.hold`).
-        data_dir: As in `data.load`.
+        data_dir: Where MNIST's files lie; as in `data.load`.
         command: What a reader would type to repeat this; kept in the dataset.
         console: Where progress is shown: a bar on a terminal, a line now and then elsewhere.
         stop: Asked after each evaluation whether to end there. One process's answer is all's.
         tensorboard: Whether to write events for TensorBoard too.
 
     Raises:
-        ConfigError: when the study does not fit the devices.
-        FolderError: when `directory` is another study's.
+        ConfigError: when the study does not fit the devices, or a network of it fails.
+        FolderError: when `directory` is another study's, or one of other data.
         DataError: when the study's data cannot be had.
         CheckpointError: when what was saved is not of this program.
         SaveError: when `directory` cannot be written to.
         MachinesError: when another process has other data.
         Interrupted: when `stop` says so; all is saved then.
     """
-    dataset = machines.from_first(partial(_finished_before, study, directory, console, tensorboard))
-    if dataset is not None:
-        return dataset
+    before = partial(_finished_before, study, directory, console, tensorboard)
+    if machines.agree(machines.is_first() and before()):
+        return
     mesh_of(study)  # refuses before anything is written
-    images = data.load(study.data, data_dir)
-    machines.check_same("data", *(np.ascontiguousarray(array).data for array in images))
-    machines.on_first(lambda: folder.claim(study, directory))
+    traced = trace(study, data_dir)
+    known = identity(traced)
+    machines.check_same("data", known["data"].encode())
+    machines.check_same("networks", json.dumps(known["programs"]).encode())
+    machines.on_first(lambda: folder.claim(study, known, directory))
     console.print(
-        f"{study.name}: {len(networks(study))} networks x {len(study.learning_rates)} learning "
+        f"{study.name}: {len(networks_of(study))} networks x {len(study.learning_rates)} learning "
         f"rates x {len(study.seeds)} seeds, {study.steps} steps each, on {jax.device_count()} "
         f"devices ({jax.devices()[0].device_kind})",
-        markup=False,
+        soft_wrap=True,
     )
     logs = [Rows(directory), *_events(directory, wanted=tensorboard)]
-    under_way = _UnderWay(study, directory, logs, console, stop)
+    belongs_to = {"config": json.dumps(as_json(study)), "data": known["data"]}
+    under_way = _UnderWay(traced, directory, logs, console, stop, belongs_to)
     with progress(console, len(study.norms) * study.steps, under_way.done) as show:
-        under_way.finish(images, show)
+        under_way.finish(show)
     dataset = under_way.dataset.assign_attrs(command=command)
     machines.on_first(partial(_finish, dataset, directory, logs))
-    return dataset
 
 
-def _finished_before(
-    study: Study, directory: Path, console: Console, tensorboard: bool
-) -> xr.Dataset | None:
+def _finished_before(study: Study, directory: Path, console: Console, tensorboard: bool) -> bool:
     folder.check(study, directory)
-    if not folder.is_finished(directory):
-        return None
-    console.print(f"{directory}: finished before.", soft_wrap=True, markup=False)
+    dataset = folder.finished(directory)
+    if dataset is None:
+        return False
+    console.print(f"{directory}: finished before.", soft_wrap=True)
     checkpoint.clear(directory)
-    dataset = results.load(directory)
+    if not checksums.is_right(directory, ROWS):
+        console.print(f"{directory / ROWS}: made again, it was not as written.", soft_wrap=True)
+        set_aside(directory / ROWS)
+        Rows(directory).end(dataset)
     for events in _events(directory, wanted=tensorboard):
         events.begin(dataset, len(study.norms) * study.steps)
-    return dataset
+    return True
 
 
 def _events(directory: Path, *, wanted: bool) -> "list[Events]":
@@ -110,7 +116,7 @@ def _events(directory: Path, *, wanted: bool) -> "list[Events]":
 
 def _finish(dataset: xr.Dataset, directory: Path, logs: "Sequence[Rows | Events]") -> None:
     for log in logs:
-        log.end()
+        log.end(dataset)
     results.save(dataset, directory)
     checkpoint.clear(directory)
 
@@ -120,40 +126,44 @@ class _UnderWay:
 
     def __init__(
         self,
-        study: Study,
+        traced: Traced,
         directory: Path,
         logs: "Sequence[Rows | Events]",
         console: Console,
         stop: Stop,
+        belongs_to: Mapping[str, str],
     ) -> None:
-        self.study = study
-        self.dataset = results.blank(study)
+        self.study, self._traced = traced.study, traced
+        self.dataset = results.blank(traced)
         self.done = 0
         """Steps of all networks together."""
         self._state: checkpoint.Arrays = {}
+        self._belongs_to = belongs_to
         self._saver, self._logs, self._stop = Saver(directory), logs, stop
-        self._say = lambda text: console.print(text, soft_wrap=True, markup=False, highlight=False)
-        saved = machines.from_first(lambda: checkpoint.newest(directory, self._say))
-        if saved is not None:
-            self._continue_from(saved)
+        self._say = lambda text: console.print(text, soft_wrap=True)
+        saved = machines.from_first(lambda: checkpoint.newest(directory, belongs_to, self._say))
+        if saved:
+            self._continue_from(checkpoint.unpack(saved))
         machines.on_first(lambda: [log.begin(self.dataset, self.done) for log in logs])
 
-    def finish(self, images: data.Data, show: Show) -> None:
+    def finish(self, show: Show) -> None:
         """Trains what is not yet trained."""
         mesh = mesh_of(self.study)
-        images = place(images, mesh)
-        for i, (label, norm) in enumerate(self.study.norms.items()):
+        examples = place(self._traced.examples, mesh)
+        for i, (label, model) in enumerate(self._traced.models.items()):
             if self.done < (i + 1) * self.study.steps:
-                self._train(label, make_sweep(self.study, norm, mesh), images, show)
+                self._train(label, make_sweep(self.study, model, mesh), examples, show)
 
-    def _train(self, label: str, sweep: Sweep, images: data.Data, show: Show) -> None:
+    def _train(self, label: str, sweep: Sweep, examples: Examples, show: Show) -> None:
         self._pause_if_asked()
         show(label, self.done)
         step = self.done % self.study.steps
-        states = self._begin(label, sweep, images) if step == 0 else self._restore(sweep, images)
+        states = (
+            self._begin(label, sweep, examples) if step == 0 else self._restore(sweep, examples)
+        )
         while step < self.study.steps:
-            states, window = sweep.advance(images, states)
-            measures = window | sweep.evaluate(images, states)
+            states, window = sweep.advance(examples, states)
+            measures = window | sweep.evaluate(examples, states)
             step, self.done = (
                 step + self.study.evaluate_every,
                 self.done + self.study.evaluate_every,
@@ -168,13 +178,13 @@ class _UnderWay:
                 machines.on_first(partial(self._save, state, sweep.runs))
                 self._pause_if_asked()
 
-    def _begin(self, label: str, sweep: Sweep, images: data.Data) -> RunState:
-        states = sweep.init(images)
-        self._record(label, 0, machines.fetch(sweep.evaluate(images, states)))
+    def _begin(self, label: str, sweep: Sweep, examples: Examples) -> RunState:
+        states = sweep.init(examples)
+        self._record(label, 0, machines.fetch(sweep.evaluate(examples, states)))
         return states
 
-    def _restore(self, sweep: Sweep, images: data.Data) -> RunState:
-        like = jax.eval_shape(sweep.init, images)
+    def _restore(self, sweep: Sweep, examples: Examples) -> RunState:
+        like = jax.eval_shape(sweep.init, examples)
         states = checkpoint.from_arrays(self._state, like, sweep.runs)
         return machines.place(states, sweep.sharding)
 
@@ -208,19 +218,21 @@ class _UnderWay:
         state = checkpoint.to_arrays(states, runs)
         measured = results.as_arrays(self.dataset)
         environment = self.dataset.attrs["environment"]
-        self._saver.save(Checkpoint(self.done, state, measured, environment))
+        self._saver.save(Checkpoint(self.done, state, measured, environment, self._belongs_to))
 
     def _pause_if_asked(self) -> None:
         if number := self._asked_to_stop():
             raise Interrupted(number, "Saved; the same command goes on from here.")
 
     def _continue_from(self, saved: Checkpoint) -> None:
+        total = len(self.study.norms) * self.study.steps
         try:
             results.restore(self.dataset, saved.measured)
+            if saved.done not in range(0, total + 1, self.study.evaluate_every):
+                raise ValueError(f"step {saved.done} of {total} is not one of an evaluation.")
         except ValueError as error:
             raise CheckpointError(f"The checkpoint is another program's: {error}") from error
         self.done, self._state = saved.done, saved.state
-        total = len(self.study.norms) * self.study.steps
         self._say(f"Continuing at step {self.done} of {total}.")
         then, now = json.loads(saved.environment), environment()
         if changed := [key for key in now if now[key] != then.get(key)]:

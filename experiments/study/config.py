@@ -1,51 +1,62 @@
-"""What a study is: one frozen value, checked field by field, that a file in `configs/` builds.
-
-A config file is Python that defines `study = Study(...)`, or several `studies` by name; the command
-line overrides their fields by name. A mistake is one line that says which field, what came and what
-is allowed.
-"""
+"""What a study is: one frozen value, checked field by field, that a file in `configs/` builds."""
 
 import dataclasses
-import difflib
 import itertools
-import math
-import re
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-import jax
-import jax.numpy as jnp
 import tyro
 
-from jbn import Variant
+from experiments.study import datasets, optimizers, tasks
+from experiments.study.norms import Norm, is_random, is_variant
+from experiments.study.values import (
+    check,
+    fraction,
+    not_negative,
+    one_or_several,
+    positive,
+    show,
+    tuple_of,
+    whole,
+)
+from experiments.system import text
 
-Data = Literal["digits", "mnist", "binary-mnist"]
-Activation = Literal["sigmoid", "tanh", "relu", "gelu"]
-Optimizer = Literal["sgd", "momentum", "adam"]
 Schedule = Literal["constant", "cosine"]
 
 # The numbers that a program can be given: what else differs, it must be compiled for.
-SWEPT = ("init_std", "momentum", "epsilon")
+SWEPT = ("init_std", "weight_decay", "momentum", "epsilon")
 
 LARGEST_SEED = 2**31 - 1  # the largest integer a netCDF-3 coordinate holds
 
+_WORDS: dict[str, Mapping[str, Any]] = {
+    "data": datasets.WORDS,
+    "optimizer": optimizers.WORDS,
+    "task": tasks.WORDS,
+}
 
-class ConfigError(ValueError):
-    """A config that cannot be used, here at least; the message is one line."""
+
+def _written(field: str, example: str) -> Any:
+    """How the command line reads a field that is a value: as a word, or as a config writes it."""
+    words = _WORDS.get(field, {})
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="|".join([*words, f"'{example}'"]),
+        instance_from_str=lambda given: words[given[0]] if given[0] in words else _read(*given),
+        is_instance=lambda _: True,
+        str_from_instance=lambda value: [show(value)],
+    )
 
 
 @dataclass(frozen=True)
 class Study:
     """Networks that differ in their norm alone, trained at every learning rate from every seed.
 
-    Where `init_std`, `momentum` or `epsilon` has several values, each of the `norms` stands for as
-    many networks, one for each value that it can notice: one program trains them all.
+    Where a field such as `epsilon` has several values, each of the `norms` stands for as many
+    networks, one for each value that it can notice: one program trains them all.
 
     Raises:
-        ValueError: for a field of the wrong type or out of range, naming field, value and allowed.
+        ConfigError: for a field of the wrong type or out of range, naming field, value and allowed.
     """
 
     name: str
@@ -54,22 +65,22 @@ class Study:
     claim: str
     """The sentence that the study tests."""
 
-    data: Data
-    """Which images: scikit-learn's 8x8 digits (nothing to download), MNIST, or MNIST in black and
-    white."""
+    data: Annotated[Any, _written("data", 'Csv("mine.csv", "y")')]
+    """What to learn: scikit-learn's 8x8 digits (nothing to download), MNIST, or MNIST in black and
+    white; or Digits(), Mnist(), Arrays(x, y), Npz(path), Csv(path, target=..), with options."""
 
-    norms: tyro.conf.Suppress[Mapping[str, Variant | None]]
-    """What is compared: a label for each network and its batch norm, None for a network without.
-    Set in the config file."""
+    norms: Annotated[Any, _written("norms", '{"none": None, "layer": LayerNorm()}')]
+    """What is compared: a label for each network, and its norm. That is a variant of batch norm
+    such as Standard(), a Flax module such as LayerNorm(), RMSNorm(), GroupNorm(8), WeightNorm() or
+    DynamicTanh(), a function that returns one, or None."""
 
-    widths: tuple[int, ...]
-    """Units of each hidden layer."""
+    network: Annotated[Any, _written("network", 'MLP((100, 100), "relu")')]
+    """MLP(widths, activation), or a function of a norm that returns a Flax module, in which
+    `norm(name)` makes the layer under study. It may have a second argument `outputs`: how many."""
 
-    activation: Activation
-    """Nonlinearity of the hidden layers."""
-
-    optimizer: Optimizer
-    """sgd, momentum (SGD with heavy-ball momentum 0.9) or adam."""
+    optimizer: Annotated[Any, _written("optimizer", "AdamW(weight_decay=0.1)")]
+    """SGD(momentum=0.9), Adam(), AdamW() with their numbers, or a function of a learning rate that
+    returns an optax transformation."""
 
     learning_rates: tuple[float, ...]
     """Every network is trained at each of these."""
@@ -86,69 +97,100 @@ class Study:
     evaluate_every: int
     """Steps between evaluations, at least 2; divides `steps`."""
 
+    task: Annotated[Any, _written("task", "Objective(loss, score)")] = tasks.DEFAULT
+    """Classification (cross-entropy, accuracy), regression (squared error, R²), or Objective(loss,
+    score) of functions of outputs and targets."""
+
     schedule: Schedule = "constant"
     """The learning rate over the steps: constant, or falling to zero along half a cosine."""
 
+    warmup: int = 0
+    """Steps in which the learning rate rises to what it is, evenly, before `schedule`."""
+
+    clip: float | None = None
+    """The largest L2 norm of all gradients together; a larger one is scaled down to it."""
+
     init_std: float | tuple[float, ...] | None = None
-    """Standard deviation of the Gaussian initial kernels; None for He's (relu, gelu) or LeCun's.
-    One value, or several to compare."""
+    """Standard deviation of the initial kernels, of a network with such a field (MLP); None for the
+    network's own. One value, or several to compare."""
+
+    weight_decay: float | tuple[float, ...] | None = None
+    """Weight decay, of an optimizer with such a field (SGD, AdamW); None for the optimizer's own.
+    One or several."""
 
     momentum: float | tuple[float, ...] = 0.99
-    """Weight that batch norm's running statistics keep on the old value; one or several."""
+    """Weight that a variant's running statistics keep on the old value; one or several."""
 
     epsilon: float | tuple[float, ...] = 1e-5
-    """Added to the variance before the square root; one or several."""
+    """Added to a variant's variance before the square root; one or several."""
 
     data_parallel: bool = False
     """Spread each batch over the devices, and batch norm's moments with it, instead of the runs:
     for batches that are too large for one. The number of devices divides `batch_size`."""
 
     def __post_init__(self) -> None:
-        _check(self, "name", _is_text, "a non-empty string")
-        _check(self, "claim", _is_text, "a non-empty string")
-        _check(
-            self,
-            "norms",
-            _is_norms,
-            "a mapping of labels to variants such as Standard(), hashable and with a method "
-            "population(), or None",
-        )
-        for field, choices in _CHOICES.items():
-            _check(self, field, get_args(choices).__contains__, f"one of {get_args(choices)}")
-        _check(self, "widths", _tuple_of(_whole(1)), "a tuple of whole numbers from 1")
-        _check(self, "batch_size", _whole(2), "a whole number from 2: one example has no variance")
-        _check(self, "steps", _whole(1), "a whole number from 1")
-        _check(self, "evaluate_every", _whole(2), "a whole number from 2, to compare gradients")
+        for field, words in _WORDS.items():
+            given = getattr(self, field)
+            if isinstance(given, str) and given in words:
+                object.__setattr__(self, field, words[given])
+        check(self, "name", text.is_plain, text.PLAIN)
+        check(self, "claim", text.is_plain, text.PLAIN)
+        self._check_values()
+        check(self, "batch_size", whole(2), "a whole number from 2: one example has no variance")
+        check(self, "steps", whole(1), "a whole number from 1")
+        check(self, "evaluate_every", whole(2), "a whole number from 2, to compare gradients")
         divides = f"a divisor of steps={self.steps}"
-        _check(self, "evaluate_every", lambda window: self.steps % window == 0, divides)
-        _check(
-            self,
-            "learning_rates",
-            _tuple_of(_positive, distinct=True),
-            "a tuple of distinct positive numbers",
+        check(self, "evaluate_every", lambda window: self.steps % window == 0, divides)
+        rates = tuple_of(positive, distinct=True)
+        check(self, "learning_rates", rates, "a tuple of distinct positive numbers")
+        seeds = tuple_of(whole(0, LARGEST_SEED))
+        seeds_needed = "a tuple of distinct whole numbers from 0"
+        check(self, "seeds", lambda s: seeds(s) and len({*s}) == len(s), seeds_needed)
+        check(self, "schedule", get_args(Schedule).__contains__, f"one of {get_args(Schedule)}")
+        before = f"a whole number from 0, below steps={self.steps}"
+        check(self, "warmup", whole(0, self.steps - 1), before)
+        check(
+            self, "clip", lambda clip: clip is None or positive(clip), "a positive number, or None"
         )
-        _check(
-            self,
-            "seeds",
-            _tuple_of(_seed, distinct=True),
-            "a tuple of distinct whole numbers from 0",
-        )
-        _check(
-            self,
-            "init_std",
-            lambda x: x is None or _one_or_several(_positive)(x),
-            f"a positive number, {_SEVERAL}, or None",
-        )
-        _check(self, "momentum", _one_or_several(_fraction), f"a number from 0 to 1, {_SEVERAL}")
-        _check(self, "epsilon", _one_or_several(_positive), f"a positive number, {_SEVERAL}")
-        _check(self, "norms", lambda _: _are_told_apart(self), "labels that no network has")
-        _check(self, "data_parallel", lambda x: isinstance(x, bool), "True or False")
-        _check(
+        self._check_swept()
+        check(self, "norms", lambda _: _are_told_apart(self), "labels that no network has")
+        check(self, "data_parallel", lambda x: isinstance(x, bool), "True or False")
+        check(
             self,
             "data_parallel",
-            lambda x: not (x and any(map(_is_random, self.norms.values()))),
+            lambda x: not (x and any(map(is_random, self.norms.values()))),
             "norms without a key such as Noisy's: its noise would be the same on every device",
         )
+
+    def _check_values(self) -> None:
+        loads = "digits, mnist, binary-mnist, or Digits(), Mnist(), Arrays(..), Npz(..) or Csv(..)"
+        check(self, "data", _is_value_with("load"), loads)
+        labelled = "a mapping of labels to norms"
+        check(self, "norms", lambda n: isinstance(n, Mapping) and len(n) > 0, labelled)
+        check(self, "norms", text.are_labels, text.LABELS)
+        for value in self.norms.values():
+            Norm.of(value)
+        networks_needed = "MLP(widths, activation), or a function of a norm"
+        check(self, "network", _is_function, networks_needed)
+        steps = f"one of {tuple(optimizers.WORDS)}, or a function of a learning rate"
+        check(self, "optimizer", _is_function, steps)
+        judges = f"one of {tuple(tasks.WORDS)}, or an Objective(..)"
+        check(self, "task", _is_value_with("loss", "score", "overall"), judges)
+
+    def _check_swept(self) -> None:
+        several = "or a tuple of distinct ones"
+        for field, owner, allows in (
+            ("init_std", "network", positive),
+            ("weight_decay", "optimizer", not_negative),
+        ):
+            if getattr(self, field) is None:
+                continue
+            number = "a positive number" if allows is positive else "a number from 0"
+            check(self, field, one_or_several(allows), f"{number}, {several}, or None")
+            has = hasattr(getattr(self, owner), field)
+            check(self, field, lambda _, has=has: has, f"a {owner} with such a field")
+        check(self, "momentum", one_or_several(fraction), f"a number from 0 to 1, {several}")
+        check(self, "epsilon", one_or_several(positive), f"a positive number, {several}")
 
 
 DEFAULTS = {
@@ -158,23 +200,22 @@ DEFAULTS = {
 }
 
 
-def swept(study: Mapping[str, Any], norm: object) -> list[dict[str, float]]:
-    """What tells the networks apart that one of the norms stands for: a value for each field.
+def swept(study: Study, norm: object) -> list[dict[str, float]]:
+    """Returns what tells apart the networks that one of the norms stands for.
 
-    Every combination of what SWEPT has several values of; one without any where there are none. A
-    network without norm has no `momentum` and no `epsilon`. The fields of `study` are as the study
-    has them, `vars(study)`, or as JSON does.
+    Every combination of what SWEPT has several values of; one without any where there are none.
+    `momentum` and `epsilon` are a variant's alone.
     """
-    fields = [field for field in SWEPT if norm is not None or field == "init_std"]
-    several = {f: study[f] for f in fields if isinstance(study.get(f), tuple | list)}
+    fields = [f for f in SWEPT if is_variant(norm) or f not in ("momentum", "epsilon")]
+    several = {f: getattr(study, f) for f in fields if isinstance(getattr(study, f), tuple)}
     return [dict(zip(several, values)) for values in itertools.product(*several.values())]
 
 
-def networks(study: Study) -> dict[str, tuple[str, dict[str, float]]]:
+def networks_of(study: Study) -> dict[str, tuple[str, dict[str, float]]]:
     """All networks of `study` by name: the label in `norms` with `swept` values, and the two."""
     found = {}
     for label, norm in study.norms.items():
-        for values in swept(vars(study), norm):
+        for values in swept(study, norm):
             found[name_of(label, values)] = label, values
     return found
 
@@ -184,168 +225,34 @@ def name_of(label: str, values: Mapping[str, float]) -> str:
     return ", ".join([label, *(f"{field}={value!r}" for field, value in values.items())])
 
 
-def load_studies(path: Path) -> dict[str, Study]:
-    """What the Python file at `path` defines, by the folder that each study goes to.
-
-    One `study` goes to the folder that `run` is given, here "". Of `studies = {name: Study(...)}`
-    each goes to a folder of its name within it.
-
-    Raises:
-        ConfigError: when there is none, in one line that names the file.
-    """
-    source = _read(path)
-    namespace: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
-    try:
-        exec(compile(source, str(path), "exec"), namespace)
-    except Exception as error:
-        raise ConfigError(f"{path}{_line(error, path)}: {_explain(error)}") from error
-    several = namespace.get("studies")
-    if several is None:
-        several = {"": namespace.get("study")}
-    elif not isinstance(several, Mapping) or not several or not all(map(_is_name, several)):
-        raise ConfigError(
-            f"{path}: studies={several!r}: needs studies by name, {{'wide': Study(...)}}; a name "
-            "is a folder's: letters, digits, spaces and .,=+-_"
-        )
-    for name, study in several.items():
-        if not isinstance(study, Study):
-            found = "nothing of that name" if study is None else f"a {type(study).__name__}"
-            what = f"studies[{name!r}] to be a Study" if name else "`study = Study(...)`"
-            raise ConfigError(f"{path}: needs {what}, found {found}.")
-    return dict(several)
-
-
-def override(studies: Mapping[str, Study], shown: Study, chosen: Study) -> dict[str, Study]:
-    """`studies` with those fields of `chosen` that are not as they were `shown`.
-
-    Raises:
-        ValueError: when one of them cannot have such a field.
-    """
-    changed = {
-        field.name: getattr(chosen, field.name)
-        for field in dataclasses.fields(Study)
-        if getattr(chosen, field.name) != getattr(shown, field.name)
-    }
-    return {name: dataclasses.replace(study, **changed) for name, study in studies.items()}
-
-
 def as_json(study: Study) -> dict[str, Any]:
-    """The fields as JSON holds them; a variant is written as it prints."""
+    """Returns the fields as JSON holds them; what is no number or text, as a config writes it."""
     fields = {field.name: getattr(study, field.name) for field in dataclasses.fields(study)}
-    norms = {label: None if norm is None else repr(norm) for label, norm in study.norms.items()}
-    return fields | {"norms": norms}
+    values = {name: show(fields[name]) for name in ("data", "network", "optimizer", "task")}
+    norms = {label: None if norm is None else show(norm) for label, norm in study.norms.items()}
+    return fields | values | {"norms": norms}
 
 
-_SEVERAL = "or a tuple of distinct ones"
-_CHOICES = {
-    "data": Data,
-    "activation": Activation,
-    "optimizer": Optimizer,
-    "schedule": Schedule,
-}
+def _read(text: str) -> Any:
+    """Returns the value that `text` writes, as a config would after importing what is here."""
+    import experiments.study as namespace
+
+    try:
+        return eval(text, {"__builtins__": {}}, vars(namespace))
+    except Exception as error:
+        raise ValueError(f"{text} cannot be read ({type(error).__name__}: {error})") from error
 
 
-def _check(study: Study, field: str, allows: Callable[[Any], bool], allowed: str) -> None:
-    value = getattr(study, field)
-    if not allows(value):
-        raise ValueError(f"{field}={value!r}: needs {allowed}.")
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.strip() != ""
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[\w=+-][\w .,=+-]*", value) is not None
-
-
-def _is_norms(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and len(value) > 0
-        and all(map(_is_text, value))
-        and all(norm is None or _is_variant(norm) for norm in value.values())
+def _is_value_with(*methods: str) -> Callable[[Any], bool]:
+    return lambda value: (
+        not isinstance(value, type) and all(callable(getattr(value, m, None)) for m in methods)
     )
 
 
-def _is_variant(value: Any) -> bool:
-    # The class itself, Standard for Standard(), has the methods too.
-    return isinstance(value, Variant) and not isinstance(value, type)
-
-
-def _is_random(norm: Any) -> bool:
-    """Whether a key of `jax.random` is part of `norm`."""
-    arrays = [leaf for leaf in jax.tree.leaves(norm) if isinstance(leaf, jax.Array)]
-    return any(jnp.issubdtype(array.dtype, jax.dtypes.prng_key) for array in arrays)
-
-
-def _whole(lowest: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and value >= lowest
-
-
-def _seed(value: Any) -> bool:
-    return _whole(0)(value) and value <= LARGEST_SEED
-
-
-def _real(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _positive(value: Any) -> bool:
-    return _real(value) and value > 0
-
-
-def _fraction(value: Any) -> bool:
-    return _real(value) and 0 <= value <= 1
-
-
-def _one_or_several(allows: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: allows(value) or _tuple_of(allows, distinct=True)(value)
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, str)
 
 
 def _are_told_apart(study: Study) -> bool:
-    expected = sum(len(swept(vars(study), norm)) for norm in study.norms.values())
-    return len(networks(study)) == expected
-
-
-def _tuple_of(allows: Callable[[Any], bool], *, distinct: bool = False) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        if not (isinstance(value, tuple) and value and all(map(allows, value))):
-            return False
-        return not distinct or len(set(value)) == len(value)
-
-    return check
-
-
-def _read(path: Path) -> str:
-    try:
-        source = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}).") from error
-    if not source.strip():
-        raise ConfigError(f"{path}: is empty; needs `study = Study(...)`.")
-    return source
-
-
-def _line(error: Exception, path: Path) -> str:
-    """Where in the config file it happened, as `:12`."""
-    if isinstance(error, SyntaxError):
-        return f":{error.lineno}"
-    lines = [
-        at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)
-    ]
-    return f":{lines[-1]}" if lines else ""
-
-
-def _explain(error: Exception) -> str:
-    match = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    if isinstance(error, TypeError) and match:
-        known = [field.name for field in dataclasses.fields(Study)]
-        close = difflib.get_close_matches(match[1], known, n=1)
-        hint = f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(known)}."
-        return f"unknown field '{match[1]}'. {hint}"
-    if isinstance(error, ValueError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
+    expected = sum(len(swept(study, norm)) for norm in study.norms.values())
+    return len(networks_of(study)) == expected

@@ -14,11 +14,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from experiments.study.config import ConfigError, Study, swept
-from experiments.study.data import Data
+from experiments.study.config import Study, swept
+from experiments.study.examples import Examples
+from experiments.study.model import Model
+from experiments.study.norms import is_variant
 from experiments.study.train import Measures, Run, RunState, make_run
+from experiments.study.values import ConfigError
 from experiments.system import machines
-from jbn import Variant, batch_norm, init
+from jbn import batch_norm, init
 
 
 class Sweep(NamedTuple):
@@ -28,10 +31,10 @@ class Sweep(NamedTuple):
     fill up the devices come after.
     """
 
-    init: Callable[[Data], RunState]
-    advance: Callable[[Data, RunState], tuple[RunState, Measures]]
+    init: Callable[[Examples], RunState]
+    advance: Callable[[Examples, RunState], tuple[RunState, Measures]]
     """The state that comes in is given up (donated): the one that comes out takes its memory."""
-    evaluate: Callable[[Data, RunState], Measures]
+    evaluate: Callable[[Examples, RunState], Measures]
     sharding: NamedSharding
     """Of every array of a state."""
     runs: int
@@ -71,27 +74,27 @@ def mesh_of(study: Study) -> Mesh:
     return mesh
 
 
-def _try_norm(norm: Variant | None, examples: int) -> None:
+def _try_norm(norm: Any, examples: int) -> None:
     """Raises what `norm` raises for as many examples."""
-    if norm is not None:
+    if is_variant(norm):
         x = jax.ShapeDtypeStruct((examples, 1), jnp.float32)
         jax.eval_shape(lambda x: batch_norm(x, *init(1), variant=norm), x)
 
 
-def place(data: Data, mesh: Mesh) -> Data:
+def place(data: Examples, mesh: Mesh) -> Examples:
     """`data` on every device of `mesh`."""
     return machines.place(data, NamedSharding(mesh, P()))
 
 
-def make_sweep(study: Study, norm: Variant | None, mesh: Mesh) -> Sweep:
-    """Every network, learning rate and seed of `study` with `norm`, as programs over `mesh`.
+def make_sweep(study: Study, model: Model, mesh: Mesh) -> Sweep:
+    """Every network, learning rate and seed of `study` with `model`, as programs over `mesh`.
 
     Runs never meet: a run's numbers do not depend on the others. With an axis "runs" devices do
     not communicate; with an axis "batch" all runs are on every device, which has its share of each
     batch.
     """
     axis_name = "batch" if "batch" in mesh.axis_names else None
-    return sweep_of(make_run(study, norm, axis_name), study, mesh, swept(vars(study), norm))
+    return sweep_of(make_run(study, model, axis_name), study, mesh, swept(study, model.norm))
 
 
 def sweep_of(
@@ -117,7 +120,7 @@ def sweep_of(
     jit = partial(jax.jit, out_shardings=sharding)
 
     @jit
-    def init(data: Data) -> RunState:
+    def init(data: Examples) -> RunState:
         filled = runs + [runs[-1]] * (-len(runs) % mesh.size if by_runs else 0)
         values, rates, seeds = zip(*filled)
         return jax.vmap(partial(run.init, data))(
@@ -127,11 +130,11 @@ def sweep_of(
         )
 
     @partial(jit, donate_argnums=1)
-    def advance(data: Data, states: RunState) -> tuple[RunState, Measures]:
+    def advance(data: Examples, states: RunState) -> tuple[RunState, Measures]:
         return sharded(lambda d, s: every(partial(run.advance, d))(s))(data, states)
 
     @jit
-    def evaluate(data: Data, states: RunState) -> Measures:
+    def evaluate(data: Examples, states: RunState) -> Measures:
         return sharded(lambda d, s: every(partial(run.evaluate, d))(s))(data, states)
 
     return Sweep(init, advance, evaluate, sharding, len(runs))

@@ -6,9 +6,10 @@ continue from. Runs with the same seed begin with the same kernels and see the s
 whatever else they are; with another `init_std` the kernels are larger or smaller.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,23 +17,17 @@ import numpy as np
 import optax
 
 from experiments.study.config import Study
-from experiments.study.data import Data
+from experiments.study.examples import Examples
 from experiments.study.measure import (
     cosine,
     gradient_noise,
     histogram,
     kernel_norms,
     typical_percentiles,
+    units_last,
 )
-from experiments.study.models import (
-    MLP,
-    cross_entropy,
-    fold_in,
-    in_training,
-    layer_names,
-    make_model,
-)
-from jbn import Variant
+from experiments.study.model import Model, State
+from experiments.study.optimizers import scheduled
 
 # Measuring a step costs as much as taking it: two successive steps in fifty are measured, and two
 # such pairs at least between evaluations.
@@ -44,11 +39,9 @@ PERCENTILE_EXAMPLES = 500
 EXAMPLES_AT_ONCE = 1000
 
 # What a seed's random numbers are for.
-_WEIGHTS, _BATCHES, _NOISE = range(3)
+_WEIGHTS, _BATCHES, _NOISE, _DROPOUT, _SPLIT = range(5)
 
 Measures = dict[str, jax.Array]
-_Make = Callable[..., MLP]
-"""The network, of the values that are swept."""
 
 
 class RunState(NamedTuple):
@@ -61,7 +54,8 @@ class RunState(NamedTuple):
     step: jax.Array
     """Updates made so far, those a frozen run no longer makes included."""
     params: Any
-    batch_stats: Any
+    collections: dict[str, Any]
+    """The network's other variables, `batch_stats` for example."""
     opt_state: Any
     diverged_at: jax.Array
     """Updates made when the loss was first not finite, -1 if it never was."""
@@ -80,87 +74,89 @@ class Step(NamedTuple):
 class Run(NamedTuple):
     """The functions of one run; each can be jitted, and mapped over runs."""
 
-    init: Callable[[Data, jax.Array, jax.Array, dict[str, jax.Array]], RunState]
+    init: Callable[[Examples, jax.Array, jax.Array, dict[str, jax.Array]], RunState]
     """(data, seed, learning_rate, swept) -> state before the first step."""
-    step: Callable[[Data, RunState], tuple[RunState, Step]]
+    step: Callable[[Examples, RunState], tuple[RunState, Step]]
     """(data, state) -> state after one more step, and what the step saw and did."""
-    advance: Callable[[Data, RunState], tuple[RunState, Measures]]
+    advance: Callable[[Examples, RunState], tuple[RunState, Measures]]
     """(data, state) -> state after `evaluate_every` more steps, and what was measured in them."""
-    evaluate: Callable[[Data, RunState], Measures]
+    evaluate: Callable[[Examples, RunState], Measures]
     """(data, state) -> what is measured at these weights."""
 
 
-def make_run(study: Study, norm: Variant | None, axis_name: str | None = None) -> Run:
-    """A run of `study`'s network with `norm`.
+def make_run(study: Study, model: Model, axis_name: str | None = None) -> Run:
+    """A run of `study` with the network `model`.
 
     With an `axis_name` of `shard_map` each device along it takes its share of every batch, and all
     come to the same state. What `evaluate` does is done on every device, in whole.
     """
-    make = partial(make_model, study, norm)
-    inference = None if norm is None else norm.population()
-    spread = partial(make, axis_name)
+
+    def of_seed(function: Callable[..., Any]) -> Callable[[Examples, RunState], Any]:
+        def on_its_examples(data: Examples, state: RunState) -> Any:
+            return function(data.of_seed(key_of(state.seed, _SPLIT)), state)
+
+        return on_its_examples
+
     return Run(
-        init=partial(_init, study, make),
-        step=partial(_step, study, spread),
-        advance=partial(_advance, study, spread),
-        evaluate=partial(_evaluate, study, make, partial(make_model, study, inference)),
+        init=partial(_init, study, model),
+        step=of_seed(partial(_step, study, model, axis_name)),
+        advance=of_seed(partial(_advance, study, model, axis_name)),
+        evaluate=of_seed(partial(_evaluate, study, model)),
     )
 
 
-def make_optimizer(study: Study, learning_rate: jax.Array) -> optax.GradientTransformation:
+def make_optimizer(
+    study: Study, learning_rate: jax.Array, values: dict[str, Any]
+) -> optax.GradientTransformation:
     """The optimizer of `study`; a learning rate is a number like any other and may be traced."""
-    if study.schedule == "cosine":
-        decay = optax.cosine_decay_schedule(1.0, study.steps)
-        rate: Any = lambda count: learning_rate * decay(count)  # noqa: E731
-    else:
-        rate = learning_rate
-    match study.optimizer:
-        case "sgd":
-            return optax.sgd(rate)
-        case "momentum":
-            return optax.sgd(rate, momentum=0.9)
-        case "adam":
-            return optax.adam(rate)
+    optimizer = study.optimizer
+    decay = values.get("weight_decay", study.weight_decay)
+    if decay is not None:
+        optimizer = dataclasses.replace(optimizer, weight_decay=decay)
+    found = optimizer(scheduled(learning_rate, study.schedule, study.warmup, study.steps))
+    if study.clip is None:
+        return found
+    return optax.chain(optax.clip_by_global_norm(study.clip), found)
 
 
 def _init(
     study: Study,
-    make: _Make,
-    data: Data,
+    model: Model,
+    data: Examples,
     seed: jax.Array,
     learning_rate: jax.Array,
     swept: dict[str, jax.Array],
 ) -> RunState:
-    batch = jnp.zeros((study.batch_size, data.train_images.shape[1]))
-    variables = make(**swept).init(key_of(seed, _WEIGHTS), batch, use_running_average=False)
+    state = model.init(key_of(seed, _WEIGHTS), swept)
     return RunState(
         seed,
         learning_rate,
         swept,
         step=jnp.int32(0),
-        params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=make_optimizer(study, learning_rate).init(variables["params"]),
+        params=state.params,
+        collections=state.collections,
+        opt_state=make_optimizer(study, learning_rate, swept).init(state.params),
         diverged_at=jnp.int32(-1),
     )
 
 
-def _step(study: Study, make: _Make, data: Data, state: RunState) -> tuple[RunState, Step]:
-    model = make(**state.swept)
+def _step(
+    study: Study, model: Model, axis_name: str | None, data: Examples, state: RunState
+) -> tuple[RunState, Step]:
     key = key_of(state.seed, _BATCHES, state.step)
-    batch = _draw(data, key, study.batch_size, model.axis_name)
-    if model.norm is not None:  # noise is another at each step, and of each seed
-        model = model.clone(norm=fold_in(fold_in(model.norm, state.seed), state.step))
-    (loss, batch_stats), gradient = jax.value_and_grad(_loss, argnums=1, has_aux=True)(
-        model, state.params, state.batch_stats, *batch
+    batch = _draw(data, key, study.batch_size, axis_name)
+    dropout = key_of(state.seed, _DROPOUT, state.step) if model.has_train else None
+    how = {"axis_name": axis_name, "noise": (state.seed, state.step), "dropout": dropout}
+    (loss, collections), gradient = jax.value_and_grad(_loss, argnums=1, has_aux=True)(
+        model, state.params, state, batch, how
     )
-    if model.axis_name is not None:
-        loss, gradient = jax.lax.pmean((loss, gradient), model.axis_name)
-    optimizer = make_optimizer(study, state.learning_rate)
+    if axis_name is not None:
+        loss, gradient = jax.lax.pmean((loss, gradient), axis_name)
+    optimizer = make_optimizer(study, state.learning_rate, state.swept)
     update, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     after = state._replace(
         params=optax.apply_updates(state.params, update),
-        batch_stats=batch_stats,
+        collections=collections,
         opt_state=opt_state,
     )
     # A run whose loss is not finite stays as it was, and its neighbours go on.
@@ -173,18 +169,21 @@ def _step(study: Study, make: _Make, data: Data, state: RunState) -> tuple[RunSt
     return after, Step(loss, state.params, gradient, update)
 
 
-def _advance(study: Study, make: _Make, data: Data, state: RunState) -> tuple[RunState, Measures]:
-    layers = layer_names(study)
+def _advance(
+    study: Study, model: Model, axis_name: str | None, data: Examples, state: RunState
+) -> tuple[RunState, Measures]:
+    def sizes(tree: Any) -> jax.Array:
+        return kernel_norms(model.kernels_of(tree))
 
     def one_step(_: Any, carry: tuple[RunState, jax.Array]) -> tuple[RunState, jax.Array]:
         state, losses = carry
-        state, taken = _step(study, make, data, state)
+        state, taken = _step(study, model, axis_name, data, state)
         return state, losses + taken.loss
 
     def measured_step(state: RunState, _: None) -> tuple[RunState, tuple[Any, ...]]:
-        state, taken = _step(study, make, data, state)
-        ratio = kernel_norms(taken.update, layers) / kernel_norms(taken.params, layers)
-        return state, (taken.loss, taken.gradient, kernel_norms(taken.gradient, layers), ratio)
+        state, taken = _step(study, model, axis_name, data, state)
+        ratio = sizes(taken.update) / sizes(taken.params)
+        return state, (taken.loss, taken.gradient, sizes(taken.gradient), ratio)
 
     def block(state: RunState, plain_steps: jax.Array) -> tuple[RunState, tuple[jax.Array, ...]]:
         state, losses = jax.lax.fori_loop(0, plain_steps, one_step, (state, jnp.float32(0)))
@@ -206,53 +205,54 @@ def _advance(study: Study, make: _Make, data: Data, state: RunState) -> tuple[Ru
     return state, _unless_diverged(state, measures)
 
 
-def _evaluate(
-    study: Study, make: _Make, make_inferring: _Make, data: Data, state: RunState
-) -> Measures:
-    model, inferring = make(**state.swept), make_inferring(**state.swept)
+def _evaluate(study: Study, model: Model, data: Examples, state: RunState) -> Measures:
     # The population's statistics at these weights: those of one large batch, not an average over
     # past steps, which early in training would remember other weights and the initial (0, 1).
-    some = _pixels(data, data.train_images[:RECALIBRATION_EXAMPLES])
-    _, _, batch_stats = in_training(inferring, state.params, state.batch_stats, some, momentum=0.0)
-    variables = {"params": state.params, "batch_stats": batch_stats}
+    some = _inputs(data, data.train_x[:RECALIBRATION_EXAMPLES])
+    learnt = State(state.params, state.collections)
+    population = model.of_population(learnt, some, state.swept)
 
-    def infer(images: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        pixels = _pixels(data, images)
-        return cast(Any, inferring.apply(variables, pixels, use_running_average=True))
+    def infer(x: Any) -> tuple[jax.Array, list[jax.Array]]:
+        return model.infer(population, _inputs(data, x), state.swept)
 
     def judge(example: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        image, label = example
-        (scores, _) = infer(image[None])
-        return jnp.argmax(scores[0]) == label, cross_entropy(scores, label[None])
+        x, target = example
+        outputs, _ = infer(x[None])
+        score = study.task.score(outputs, target[None])
+        return score[0], jnp.mean(study.task.loss(outputs, target[None]))
 
-    # In pieces that stay in the cache: all of MNIST's test set at once takes half as long again.
-    correct, losses = jax.lax.map(
-        judge, (data.test_images, data.test_labels), batch_size=EXAMPLES_AT_ONCE
-    )
-    scores, inputs = infer(data.test_images[:PERCENTILE_EXAMPLES])
+    def measured(split: str) -> Measures:
+        examples = data.split(split)
+        # In pieces that stay in the cache: MNIST's test set at once takes half as long again.
+        scores, losses = jax.lax.map(judge, examples, batch_size=EXAMPLES_AT_ONCE)
+        overall = study.task.overall(jnp.mean(scores), examples[1])
+        return {f"{split}_{study.task.variable}": overall, f"{split}_loss": jnp.mean(losses)}
+
+    outputs, given = infer(data.test_x[:PERCENTILE_EXAMPLES])
+    given = [units_last(z) for z in given]
 
     def gradient(key: jax.Array) -> Any:
         batch = _draw(data, key, study.batch_size)
-        return jax.grad(_loss, argnums=1, has_aux=True)(
-            model, state.params, state.batch_stats, *batch
-        )[0]
+        how = {"dropout": key if model.has_train else None}
+        return jax.grad(_loss, argnums=1, has_aux=True)(model, state.params, state, batch, how)[0]
 
     keys = jax.random.split(key_of(state.seed, _NOISE, state.step), NOISE_BATCHES)
     measures = {
-        "test_accuracy": jnp.mean(correct),
-        "test_loss": jnp.mean(losses),
-        "gradient_noise": gradient_noise(jax.vmap(gradient)(keys), layer_names(study)),
-        "activation_percentile": typical_percentiles(inputs[-1]),
-        "activation_histogram": jnp.stack([histogram(z) for z in (*inputs, scores)]),
+        **(measured("validation") if data.has_validation else {}),
+        **measured("test"),
+        "gradient_noise": gradient_noise(model.kernels_of(jax.vmap(gradient)(keys))),
+        "activation_percentile": typical_percentiles(given[-1]),
+        "activation_histogram": jnp.stack([histogram(z) for z in (*given, outputs)]),
     }
     return _unless_diverged(state, measures)
 
 
 def _loss(
-    model: MLP, params: Any, batch_stats: Any, images: jax.Array, labels: jax.Array
-) -> tuple[jax.Array, Any]:
-    scores, _, batch_stats = in_training(model, params, batch_stats, images)
-    return cross_entropy(scores, labels), batch_stats
+    model: Model, params: Any, state: RunState, batch: tuple[jax.Array, Any], how: dict[str, Any]
+) -> tuple[jax.Array, dict[str, Any]]:
+    x, targets = batch
+    outputs, collections = model.train(State(params, state.collections), x, state.swept, **how)
+    return jnp.mean(model.study.task.loss(outputs, targets)), collections
 
 
 def _unless_diverged(state: RunState, measures: Measures) -> Measures:
@@ -275,19 +275,22 @@ def key_of(seed: jax.Array, *stream: int | jax.Array) -> jax.Array:
 
 
 def _draw(
-    data: Data, key: jax.Array, batch_size: int, axis_name: str | None = None
+    data: Examples, key: jax.Array, batch_size: int, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """A batch drawn with replacement: an epoch's permutation would cost as much as training.
 
     With an `axis_name`, this device's share of it: consecutive examples, as many as the others'.
     """
-    rows = jax.random.randint(key, (batch_size,), 0, data.train_images.shape[0])
+    rows = jax.random.randint(key, (batch_size,), 0, data.train_x.shape[0])
     if axis_name is not None:
         shares = rows.reshape(jax.lax.axis_size(axis_name), -1)
         rows = shares[jax.lax.axis_index(axis_name)]
-    return _pixels(data, data.train_images[rows]), data.train_labels[rows]
+    return _inputs(data, data.train_x[rows]), data.train_y[rows]
 
 
-def _pixels(data: Data, images: Any) -> jax.Array:
-    # A product for each pixel and not a quotient, which takes the processor several times as long.
-    return images.astype(jnp.float32) * (1 / data.brightest)
+def _inputs(data: Examples, x: Any) -> jax.Array:
+    if x.dtype == jnp.uint8:
+        # A product for each number and not a quotient, which takes the processor several times as
+        # long.
+        x = x.astype(jnp.float32) * (1 / data.largest)
+    return x.reshape(x.shape[0], *data.shape)

@@ -3,8 +3,10 @@
 import os
 import platform
 import sys
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
+
+import pooch
 
 _COUNT = "--xla_force_host_platform_device_count"
 # A device then runs on one thread: handing a layer of a hundred units to more costs more than it.
@@ -73,17 +75,41 @@ def keep_freed_memory(*, one_arena: bool) -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def keep_compiled(folder: Path) -> None:
-    """Keeps compiled programs in `folder` for later processes, on an accelerator.
+class DeviceError(RuntimeError):
+    """Devices that were asked for and are not there; the message is one line."""
 
-    Unless JAX_COMPILATION_CACHE_DIR says where. Some CPUs refuse what they compiled themselves
-    (https://github.com/jax-ml/jax/issues/38445).
+
+def find_devices() -> None:
+    """Has JAX look for its devices now.
+
+    Raises:
+        DeviceError: when JAX_PLATFORMS names some that it does not find.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        reason = str(error).splitlines()[0]
+        raise DeviceError(
+            f"JAX_PLATFORMS={asked}: JAX finds no such device ({reason}). Unset it, or install "
+            "what JAX needs for it."
+        ) from error
+
+
+def keep_compiled() -> None:
+    """Keeps compiled programs for later processes in the user's cache, on an accelerator.
+
+    Unless JAX_COMPILATION_CACHE_DIR says where, or the user has no home. Some CPUs refuse what they
+    compiled themselves (https://github.com/jax-ml/jax/issues/38445).
     """
     import jax
 
     config: Any = jax.config
     if jax.default_backend() != "cpu" and not config.jax_compilation_cache_dir:
-        config.update("jax_compilation_cache_dir", str(folder))
+        with suppress(RuntimeError):
+            config.update("jax_compilation_cache_dir", str(pooch.os_cache("jbn") / "compiled"))
 
 
 def cores() -> int:

@@ -1,13 +1,16 @@
-"""Ctrl-C and SIGTERM as a question that a long computation asks when it can stop."""
+"""Ctrl-C, SIGTERM and their kin as a question that a long computation asks when it can stop."""
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A batch system sends one of the latter before its time limit, and may send it again and again.
+_SECOND = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (*_SECOND, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 
 Stop = Callable[[], int | None]
 """The signal that has asked to stop, or None."""
@@ -25,11 +28,26 @@ def never() -> None:
     """A `Stop` that does not come."""
 
 
+def end_at_ctrl_c() -> None:
+    """Has SIGINT end this program at once, with a line and no traceback, even while it imports."""
+
+    def end(number: int, _: Any) -> None:
+        with suppress(Exception):
+            sys.stdout.flush()
+        with suppress(OSError):
+            os.write(2, b"\nStopped.\n")
+        os._exit(128 + number)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+
+
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """Within it, the first SIGINT or SIGTERM is only noted; the second ends the process at once.
+    """Within it, the first of SIGNALS is only noted; a second Ctrl-C or SIGTERM ends at once.
 
-    In a thread other than the main one signals cannot be heard, and nothing changes.
+    A SIGHUP that is ignored, as under nohup, stays so. In a thread other than the main one signals
+    cannot be heard, and nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield never
@@ -42,14 +60,16 @@ def listening() -> Iterator[Stop]:
         # A thread of its own: Python's handlers wait until a compilation or a window of steps is
         # over, and who asks twice will not.
         while number := os.read(ear, 1)[0]:
+            if heard and number in _SECOND:
+                os._exit(128 + number)
             if number in SIGNALS:
                 heard.append(number)
-            if len(heard) > 1:
-                os._exit(128 + number)
 
     listener = threading.Thread(target=listen, daemon=True)
     before: dict[signal.Signals, Any] = {
-        number: signal.signal(number, lambda *_: None) for number in SIGNALS
+        number: signal.signal(number, lambda *_: None)
+        for number in SIGNALS
+        if number in _SECOND or signal.getsignal(number) is not signal.SIG_IGN
     }
     woken_before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
     listener.start()

@@ -1,30 +1,26 @@
 """Several processes, on one machine or many, that carry out one study together.
 
-JAX makes one program of them, over all their devices. The rest is here: how they meet, how they
+JAX makes one program of them, over all their devices. The rest is here and in `meeting`: how they
 decide alike, and how they end alike. Process 0 alone has the folder, and alone speaks. Where there
 is only one process, nothing here does anything.
 """
 
 import os
-import pickle
-import re
-import socket
 import sys
-import time
 import traceback
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
-# Whoever is not process 0 waits this long for it to listen: JAX would wait too, and then abort.
-SECONDS_TO_MEET = 60.0
+from experiments.system.devices import find_devices
+from experiments.system.meeting import MachinesError, Meeting, meet, without_proxies
 
 # What started this process, and started how many: Slurm's srun, Open MPI, MPICH and its kin.
 _LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
@@ -32,22 +28,6 @@ _INDEXED_JOB = "JOB_COMPLETION_INDEX"  # Kubernetes
 
 _BLOCK = 1024
 _FAILED = 1
-
-_Value = TypeVar("_Value")
-
-
-class MachinesError(RuntimeError):
-    """Processes that cannot work together; the message is one line."""
-
-
-class Meeting(NamedTuple):
-    """Where processes meet, and which of them this is."""
-
-    coordinator: str | None
-    """HOST:PORT that process 0 listens at, as the others can reach it."""
-    num_processes: int | None
-    process_id: int | None
-    """From 0."""
 
 
 class _Elsewhere(SystemExit):
@@ -61,6 +41,7 @@ def join(meeting: Meeting, say: Callable[[str], None]) -> None:
 
     Raises:
         MachinesError: when `meeting` is incomplete or wrong, or nobody comes.
+        DeviceError: when the devices that were asked for are not there.
     """
     # JAX would take SIGTERM for its own, and `interrupts` listens to it.
     config: Any = jax.config
@@ -68,7 +49,8 @@ def join(meeting: Meeting, say: Callable[[str], None]) -> None:
     if meeting == Meeting(None, None, None):
         _join_cluster()
     else:
-        _join_at(*_check(meeting), say)
+        meet(meeting, say)
+    find_devices()
     if not several():
         return
     if not is_first():  # what libraries print, too
@@ -107,16 +89,17 @@ def on_first(act: Callable[[], object]) -> None:
     agree(0)
 
 
-def from_first(make: Callable[[], _Value]) -> _Value:
+def from_first(make: Callable[[], bytes]) -> bytes:
     """What `make` returns in process 0, in all of them. The others do not call it."""
+    content = make() if is_first() else b""
     if not several():
-        return make()
-    content = pickle.dumps(make()) if is_first() else b""
-    blocks = agree(-(-len(content) // _BLOCK))
+        return content
+    # Two numbers, since one of 32 bits ends at 2 GiB.
+    size = agree(len(content) // _BLOCK) * _BLOCK + agree(len(content) % _BLOCK)
+    buffer = np.zeros(size, np.uint8)
+    buffer[: len(content)] = np.frombuffer(content, np.uint8)
     # As bytes: the sum that brings numbers over makes 0.0 of -0.0.
-    buffer = np.zeros((blocks, _BLOCK), np.uint8)
-    buffer.reshape(-1)[: len(content)] = np.frombuffer(content, np.uint8)
-    return pickle.loads(multihost_utils.broadcast_one_to_all(buffer).tobytes())
+    return multihost_utils.broadcast_one_to_all(buffer).tobytes()
 
 
 def check_same(what: str, *contents: bytes | memoryview) -> None:
@@ -192,19 +175,6 @@ def together() -> Iterator[None]:
         raise
 
 
-def _join_at(address: str, count: int, index: int, say: Callable[[str], None]) -> None:
-    if count == 1:
-        return
-    host, port = _host_and_port(address)
-    if index == 0:
-        _check_free(address, port)
-        say(f"Waiting for {count - 1} other processes at {address}.")
-    else:
-        _await(address, host, port)
-    # Flags are all: a cluster that is there too would choose devices.
-    jax.distributed.initialize(address, count, index, cluster_detection_method="deactivate")
-
-
 def _join_cluster() -> None:
     config: Any = jax.config
     launched = [name for name in _LAUNCHED if os.environ.get(name, "1") not in ("", "0", "1")]
@@ -217,7 +187,8 @@ def _join_cluster() -> None:
     if not (launched or on_tpu):
         return
     try:
-        jax.distributed.initialize()
+        with without_proxies():
+            jax.distributed.initialize()
     except Exception as error:
         if launched:
             raise MachinesError(
@@ -225,64 +196,6 @@ def _join_cluster() -> None:
                 f"several, and JAX cannot find the others ({error}). Give --coordinator, "
                 "--num-processes and --process-id."
             ) from error
-
-
-def _check(meeting: Meeting) -> tuple[str, int, int]:
-    address, count, index = meeting
-    if address is None or count is None or index is None:
-        missing = [
-            f"--{name.replace('_', '-')}"
-            for name, value in meeting._asdict().items()
-            if value is None
-        ]
-        raise MachinesError(
-            "Needs --coordinator, --num-processes and --process-id, or none of them: "
-            f"{' and '.join(missing)} missing."
-        )
-    _host_and_port(address)
-    if count < 1:
-        raise MachinesError(f"--num-processes {count}: needs a whole number from 1.")
-    if not 0 <= index < count:
-        raise MachinesError(
-            f"--process-id {index}: needs a whole number from 0 to {count - 1}, since there are "
-            f"{count} processes."
-        )
-    return address, count, index
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    match = re.fullmatch(r"\[?([^\[\]\s]+)\]?:(\d{1,5})", address)
-    if match is None or not 0 < int(match[2]) < 2**16:
-        raise MachinesError(
-            f"--coordinator {address}: needs HOST:PORT, a name or address of process 0's machine "
-            "and a free port there."
-        )
-    return match[1], int(match[2])
-
-
-def _check_free(address: str, port: int) -> None:
-    # JAX does not survive a port that is taken.
-    try:
-        socket.create_server(("", port)).close()
-    except OSError as error:
-        raise MachinesError(
-            f"--coordinator {address}: cannot listen there ({error.strerror}). Choose another port."
-        ) from error
-
-
-def _await(address: str, host: str, port: int) -> None:
-    deadline = time.monotonic() + SECONDS_TO_MEET
-    while True:
-        try:
-            return socket.create_connection((host, port), timeout=5).close()
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise MachinesError(
-                    f"--coordinator {address}: nobody listens there after {SECONDS_TO_MEET:.0f} s "
-                    f"({error.strerror or error}). Start process 0, and see that its machine can "
-                    "be reached."
-                ) from error
-        time.sleep(0.2)
 
 
 def _meet(number: int, status: int = 0) -> int:

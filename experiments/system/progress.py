@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from experiments.system.console import Console, make_console
 
 SECONDS_BETWEEN_LINES = 10
 
@@ -15,7 +16,7 @@ Show = Callable[[str, int], None]
 
 def announce(text: str) -> None:
     """Prints on stderr what is being measured."""
-    Console(stderr=True, highlight=False).print(f"[dim]{text} ..[/dim]")
+    make_console(stderr=True).print(f"{text} ..", style="dim")
 
 
 @contextmanager
@@ -38,14 +39,19 @@ def progress(console: Console, total: int, done: int = 0) -> Iterator[Show]:
 
 
 def _lines(console: Console, total: int, before: int) -> Show:
-    begun = last = time.monotonic()
+    console.print("compiling ..")
+    begun, last = None, 0.0  # compiling is no measure of what is left
 
     def show(network: str, done: int) -> None:
-        nonlocal last
+        nonlocal begun, last
         now = time.monotonic()
-        if done == total or (done > before and now - last >= SECONDS_BETWEEN_LINES):
-            left = (now - begun) / max(done - before, 1) * (total - done)
-            console.print(f"{network}: {done}/{total} steps, {left:.0f} s left", markup=False)
+        if done <= before:
+            return
+        if begun is None:
+            begun, last = (now, done), now
+        elif done == total or now - last >= SECONDS_BETWEEN_LINES:
+            left = (now - begun[0]) / max(done - begun[1], 1) * (total - done)
+            console.print(f"{network}: {done}/{total} steps, {left:.0f} s left", soft_wrap=True)
             last = now
 
     return show

@@ -59,3 +59,9 @@ def apply_layer(
 
     y = where.restore(y, given).astype(dtype)
     return y, RunningStats(*(new.reshape(old.shape) for new, old in zip(flat, stats)))
+
+
+def next_step(steps: Array) -> Array:
+    """Returns the count after one more training call; it stays at the largest of its type."""
+    with numbers_to_device():
+        return steps + jnp.where(steps < jnp.iinfo(steps.dtype).max, 1, 0)

@@ -54,8 +54,11 @@ def fold_model(
         tolerance = _tolerance(trace, arrays, expected)
     check_number("tolerance", tolerance, low=0.0, high=float("inf"))
     for norm, near in trace.neighbours(jaxpr).items():
-        reasons = _check_norm(trace.layers[norm], arrays[norm])
-        for linears, forward in () if reasons else ((near.before, False), (near.after, True)):
+        if obstacle := _obstacle(trace.layers[norm], arrays[norm]):
+            kept[norm] = obstacle
+            continue
+        reasons = []
+        for linears, forward in ((near.before, False), (near.after, True)):
             if not linears:
                 continue
             try:
@@ -100,7 +103,8 @@ def _merge(
     for name in linears:
         linear = trace.layers[name]
         assert isinstance(linear, Linear)
-        _check_linear(linear, arrays[name], affine, forward)
+        if obstacle := _obstacle_of_linear(linear, arrays[name], affine, forward):
+            raise _NotFolded(f"{name} {obstacle}")
         merged[name] = _merge_one(linear, arrays[name], affine, shape, forward)
     # With scale 1, bias 0 and variance 1 - epsilon a norm subtracts its mean, and nothing else.
     absorbed = forward or "bias" in merged[linears[0]]
@@ -134,27 +138,32 @@ def _merge_one(
     return new
 
 
-def _check_norm(norm: Norm | Linear, own: Arrays) -> list[str]:
-    """Why a norm cannot be merged into any layer."""
+def _obstacle(norm: Norm | Linear, own: Arrays) -> str:
+    """Why a norm cannot be merged into any layer, or nothing."""
     assert isinstance(norm, Norm)
-    obstacles = {
-        "its feature axis is not the last": not norm.ends_in_features,
-        "its statistics are complex": jnp.iscomplexobj(own["mean"]),
-        f"with epsilon={norm.epsilon} no variance makes it the identity": norm.epsilon >= 1,
-    }
-    return [reason for reason, applies in obstacles.items() if applies]
+    if not norm.ends_in_features:
+        return "its feature axis is not the last"
+    if jnp.iscomplexobj(own["mean"]):
+        return "its statistics are complex"
+    if norm.epsilon >= 1:
+        return f"with epsilon={norm.epsilon} no variance makes it the identity"
+    return ""
 
 
-def _check_linear(linear: Linear, own: Arrays, affine: Affine, forward: bool) -> None:
+def _obstacle_of_linear(linear: Linear, own: Arrays, affine: Affine, forward: bool) -> str:
+    """Why a linear layer cannot take an affine map, or nothing."""
     if linear.refused:
-        raise _NotFolded(f"it {linear.refused}")
+        return linear.refused
+    if "kernel" not in own:
+        return "has no kernel of its own"
     if forward and not linear.reads_last_axes:
-        raise _NotFolded("it sums over other axes than the last")
+        return "sums over other axes than the last"
     if forward and jnp.any(affine.bias):
         if linear.pads:
-            raise _NotFolded("it pads with zeros, which the norm's shift would have to reach")
+            return "pads with zeros, which the norm's shift would have to reach"
         if "bias" not in own:
-            raise _NotFolded("it has no bias to take the norm's shift")
+            return "has no bias to take the norm's shift"
+    return ""
 
 
 def _check_trained(trace: Trace, arrays: dict[str, Arrays]) -> None:

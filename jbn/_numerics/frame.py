@@ -48,7 +48,7 @@ def is_settled(frame: Frame, mean: Array, var: Array) -> Bool[Array, "C"]:
     are not finite no frame helps: settled.
     """
     low, _, tiny, huge = _limits(var.dtype)
-    near = jnp.abs(mean) <= DISTANCE * jnp.sqrt(var)
+    near = mean * mean <= DISTANCE**2 * var
     constant = (mean == 0) & (var == 0) & (frame.factor >= 1)
     hopeless = ~jnp.isfinite(var) & (frame.factor <= tiny)
     return (near & ((var > low) | (frame.factor >= huge))) | constant | hopeless

@@ -8,7 +8,7 @@ that no derivative passes through it.
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jbn._numerics.arrays import batch_axes, per_feature
+from jbn._numerics.columns import sum_squares
 from jbn._numerics.frame import Frame, better_frame, frame_about, is_settled, unit_frame
 from jbn._numerics.sharding import like_features
 from jbn._numerics.sweeps import sum_batch
@@ -36,7 +37,7 @@ class Values(NamedTuple):
     wide: Array
 
     @classmethod
-    def of(cls, x: Array, dtype) -> "Values":
+    def of(cls, x: Array, dtype: Any) -> "Values":
         return cls(lax.stop_gradient(x), x.astype(dtype))
 
 
@@ -115,16 +116,26 @@ def counted(mask: Array | None, term: Array) -> Array:
 def _measure(values: Values, mask, size, guess, epsilon) -> tuple[Frame, Array, Array]:
     """Returns the frame that served, and mean and variance in it."""
 
-    def sweep(state):
+    def sweep(carry):
+        _, state = carry
         frame = Frame(state[1], state[2])
         mean, var = _mean_and_var(values.stored, frame, mask, size)
         # A settled feature has no sweeps left, and stays as it is whatever others need.
-        return jnp.where(state[0] > 0, _after_sweep(state[0], frame, mean, var, epsilon), state)
+        new = jnp.where(state[0] > 0, _after_sweep(state[0], frame, mean, var, epsilon), state)
+        # On a CPU a sum is a kernel that is there already; `any` would be three to compile.
+        return jnp.sum(new[0]) > 0, new
 
     # One array: a few large kernels instead of many small ones.
     first = jnp.stack([jnp.full_like(guess, SWEEPS), *frame_about(guess), guess, guess])
-    state = lax.while_loop(lambda state: jnp.any(state[0] > 0), sweep, sweep(first))
-    _, factor, shift, mean, var = state
+    carry = jnp.ones((), bool), first
+    if jax.typeof(values.stored).sharding.mesh.empty:
+        # Before the loop the first sweep's sums are fused into what makes x. Not so on a CPU, where
+        # the loop alone is half as much to compile.
+        carry = lax.platform_dependent(carry, cpu=lambda carry: carry, default=sweep)
+    else:
+        carry = sweep(carry)
+    carry = lax.while_loop(lambda carry: carry[0], sweep, carry)
+    _, (_, factor, shift, mean, var) = carry
     return Frame(factor, shift), mean, var
 
 
@@ -142,12 +153,12 @@ def _after_sweep(left: Array, frame: Frame, mean: Array, var: Array, epsilon: Ar
 def _mean_and_var(x: Array, frame: Frame, mask, size) -> tuple[Array, Array]:
     """Sums the moments in the units of `frame`; the variance may be just below zero, or nan."""
 
-    def terms(x, mask=None):
+    def terms(x, mask):
         u = counted(mask, frame.enter(x))
         return u, u * u
 
     if mask is None:
-        total, squares = sum_batch(terms, x)
+        total, squares = sum_squares(x, frame)
     else:
         mask = jnp.broadcast_to(mask, (*x.shape[:-1], mask.shape[-1]))
         total, squares = sum_batch(terms, x, mask)

@@ -6,7 +6,7 @@ A number that JAX traces is checked by its shape and type only; its value is not
 import operator
 from contextlib import AbstractContextManager
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -119,7 +119,14 @@ def as_vector(name: str, value: Any, x: Array) -> Array:
 def check_variant(name: str, value: Any) -> None:
     if isinstance(value, type) or not callable(value):
         came = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+        if is_schedule(value):
+            came = f"the schedule {came}: take its at(step), or let a layer count the steps"
         raise TypeError(f"{name} must be a variant such as jbn.Standard(), got {came}.")
+
+
+def is_schedule(value: Any) -> TypeGuard[Any]:
+    """Whether `value` gives a variant for each step: its `at` is a method, unlike an array's."""
+    return callable(getattr(value, "at", None)) and not isinstance(value, type)
 
 
 def numbers_to_device() -> AbstractContextManager:

@@ -9,7 +9,8 @@ and the experiments are written once, against that call; a new variant is a new 
 
 - `Standard`: the batch's own mean and biased variance, gradient through both.
 - `Ghost`: those of each small group of the batch, with any other variant inside a group.
-- `Renorm`: the batch's, corrected towards the running ones within bounds.
+- `Renorm`: the batch's, corrected towards the running ones within bounds; `RenormSchedule` widens
+  them step by step.
 - `Running`: the running ones.
 - `Uncentered`: no mean, and the second moment about zero.
 - `Detached`: the batch's, without the gradient through the mean, the variance or both.
@@ -23,6 +24,7 @@ from jbn._variants._detached import Detached as Detached
 from jbn._variants._ghost import Ghost as Ghost
 from jbn._variants._noisy import Noisy as Noisy
 from jbn._variants._renorm import Renorm as Renorm
+from jbn._variants._renorm import RenormSchedule as RenormSchedule
 from jbn._variants._running import Running as Running
 from jbn._variants._standard import Standard as Standard
 from jbn._variants._uncentered import Uncentered as Uncentered

@@ -40,7 +40,7 @@ class Ghost:
     group_size: int
     base: Variant = Standard()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         group_size = as_int(self.group_size)
         if group_size is None or group_size < 2:
             raise ValueError(f"group_size must be an int of at least 2, got {self.group_size!r}.")

@@ -44,7 +44,7 @@ class Noisy:
     spread: float = 0.1
     base: Variant = Standard()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, low in (("mean", 0.0), ("scale", 1.0), ("spread", 0.0)):
             number = check_number(name, getattr(self, name), low=low, high=float("inf"))
             object.__setattr__(self, name, number)

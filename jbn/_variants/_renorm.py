@@ -1,13 +1,13 @@
 """Batch renormalization: train with what inference will use, as far as the batch allows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Scalar
 
 from jbn._batch import Batch, Variant
-from jbn._numerics.values import check_number
+from jbn._numerics.values import check_number, numbers_to_device
 from jbn._pytrees import register_dataclass
 from jbn._types import Affine, Moments, RunningStats
 from jbn._variants._standard import Standard
@@ -25,7 +25,7 @@ class Renorm:
     with $\sigma_B^2 = \text{var}_B + \epsilon$ and $\sigma^2 = \text{var} + \epsilon$. No gradient
     flows through r and d. At (1, 0) it is `Standard`; where nothing is clipped, its values are
     those of inference. For small batches and batches that are not drawn at random. Let the running
-    statistics settle first: `Renorm.at(step)` begins at (1, 0) and widens both bounds. They may be
+    statistics settle first: a `RenormSchedule` begins at (1, 0) and widens both bounds. They may be
     traced, and do not recompile.
 
     Attributes:
@@ -41,53 +41,10 @@ class Renorm:
     r_max: float | Scalar = 3.0
     d_max: float | Scalar = 5.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value, low in (("r_max", self.r_max, 1.0), ("d_max", self.d_max, 0.0)):
             number = check_number(name, value, low=low, high=float("inf"))
             object.__setattr__(self, name, number)
-
-    @classmethod
-    def at(
-        cls,
-        step: int | Scalar,
-        *,
-        warmup: int = 5_000,
-        r_max: float = 3.0,
-        r_steps: int = 35_000,
-        d_max: float = 5.0,
-        d_steps: int = 20_000,
-    ) -> "Renorm":
-        r"""The bounds of a step: batch norm first, then wider ones, step by step.
-
-        $$r_{max}(t) = 1 + (r_{max} - 1)\, w, \qquad
-          w = \text{clip}_{[0, 1]} \frac{t - \text{warmup}}{r_{steps}}$$
-
-        and likewise $d_{max}(t)$ from 0. By default as published. With `r_steps=0, d_steps=0` the
-        bounds open at once after `warmup`, as CrossQ's do after 100 000 steps.
-
-        Args:
-          step: batches seen before this one, 0 at first; may be traced.
-          warmup: steps of `Standard`.
-          r_max, d_max: the bounds in the end.
-          r_steps, d_steps: steps in which each is widened.
-
-        Ioffe 2017 (arXiv:1702.03275), section 4; Bhatt et al. 2024 (arXiv:1902.05605), CrossQ.
-
-        >>> for step in (0, 5_000, 22_500, 40_000):
-        ...     renorm = Renorm.at(step)
-        ...     print(renorm.r_max, renorm.d_max)
-        1.0 0.0
-        1.0 0.0
-        2.0 4.375
-        3.0 5.0
-        """
-        past = jnp.asarray(check_number("step", step, low=0.0, high=float("inf")), jnp.float32)
-        past = past - warmup
-        r, d = (
-            jnp.clip(past / steps, 0, 1) if steps else (past >= 0).astype(jnp.float32)
-            for steps in (r_steps, d_steps)
-        )
-        return cls(1 + (r_max - 1) * r, d_max * d)
 
     def __call__(
         self, batch: Batch, affine: Affine, stats: RunningStats, *, epsilon: Float[Array, ""]
@@ -104,6 +61,66 @@ class Renorm:
         r, d = lax.stop_gradient((r, d))
         corrected = Affine(scale * r, bias + scale * d)
         return batch.normalize(measured, corrected, epsilon), moments
+
+    def population(self) -> Variant:
+        return Standard()
+
+
+@dataclass(frozen=True)
+class RenormSchedule:
+    r"""Widens the bounds of `Renorm` with the training step: batch norm first.
+
+    $$r_{max}(t) = 1 + (r_{max} - 1)\, w_r, \quad d_{max}(t) = d_{max}\, w_d, \qquad
+      w = \text{clip}_{[0, 1]} \frac{t - \text{warmup}}{\text{steps}}$$
+
+    By default as published. With `r_steps=0, d_steps=0` the bounds open at once after `warmup`:
+    `RenormSchedule(warmup=100_000, r_steps=0, d_steps=0)` is CrossQ's. As the `variant` of a layer
+    it takes the layer's own count of training calls as its step.
+
+    Attributes:
+      warmup: steps of `Standard`.
+      r_max, d_max: the bounds in the end.
+      r_steps, d_steps: steps in which each is widened.
+
+    Raises:
+      TypeError, ValueError: if one is not such a number.
+
+    Ioffe 2017 (arXiv:1702.03275), section 4; Bhatt et al. 2024 (arXiv:1902.05605), CrossQ.
+    """
+
+    warmup: int = 5_000
+    r_max: float = 3.0
+    r_steps: int = 35_000
+    d_max: float = 5.0
+    d_steps: int = 20_000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            low = float(field.name == "r_max")
+            check_number(field.name, getattr(self, field.name), low=low, high=float("inf"))
+
+    def at(self, step: int | Scalar) -> Renorm:
+        """Returns the variant of a step.
+
+        Args:
+          step: batches seen before this one, 0 at first; may be traced.
+
+        >>> for step in (0, 5_000, 22_500, 40_000):
+        ...     renorm = RenormSchedule().at(step)
+        ...     print(renorm.r_max, renorm.d_max)
+        1.0 0.0
+        1.0 0.0
+        2.0 4.375
+        3.0 5.0
+        """
+        checked = check_number("step", step, low=0.0, high=float("inf"))
+        with numbers_to_device():
+            past = jnp.asarray(checked, jnp.float32) - self.warmup
+            r, d = (
+                jnp.clip(past / steps, 0, 1) if steps else (past >= 0).astype(jnp.float32)
+                for steps in (self.r_steps, self.d_steps)
+            )
+            return Renorm(1 + (self.r_max - 1) * r, self.d_max * d)
 
     def population(self) -> Variant:
         return Standard()

@@ -132,9 +132,10 @@ def from_nnx(
     use_bias: Use = True,
     ignore: Collection[str] = (),
 ) -> Layers:
-    """Returns the batch norms of a model, `nnx.state(model)` or its pure dict, by path
-    (`"layers/1"`). Stacks, made by `nnx.vmap`, as in `from_linen`; arguments and errors as in
-    `from_torch`."""
+    """Returns the batch norms of a model, its `nnx.state` or pure dict, by path (`"layers/1"`).
+
+    Stacks, made by `nnx.vmap`, as in `from_linen`; arguments and errors as in `from_torch`.
+    """
     return read_norms(open_nnx(model), prefix, use_scale, use_bias, ignore)
 
 
@@ -184,7 +185,9 @@ def to_keras(
     use_bias: Use = True,
 ) -> dict[str, Any]:
     """Returns arrays by variable path: `v.assign(new[v.path])` for each variable `v` that has one.
-    Arguments and errors: as `to_torch`."""
+
+    Arguments and errors: as `to_torch`.
+    """
     layers = rename_layers(layers, rename)
     if into is not None:
         return put_norms(open_keras(into), layers)

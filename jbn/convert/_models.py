@@ -141,8 +141,10 @@ def model_to_haiku(
     rename: Rename | None = None,
     ignore: Collection[str] = (),
 ) -> tuple[tuple[dict[str, Any], dict[str, Any]], dict[str, str]]:
-    """Brings the layers of a Flax model into Haiku's `into=(params, state)`, which it returns with
-    the report. Counters are so large that Haiku's debiasing changes nothing."""
+    """Brings the layers of a Flax model into Haiku's `into=(params, state)`.
+
+    Returns that with the report. Counters are so large that Haiku's debiasing changes nothing.
+    """
     params, state = into
     target = open_haiku(params, state)
     new, moved = _transfer(open_flax(model), target, rename, ignore)

@@ -3,7 +3,9 @@
 None depends on batch norm. To compare a network with it and without, measure of both:
 
 - **Does it smooth the loss?** `along_gradient` (Santurkar et al. 2018, figure 4), and
-  `hessian_eigenvalues` for the sharpness along the way. The range of step sizes decides.
+  `hessian_eigenvalues` and `hessian_trace` along the way; `sharpness` against what the learning
+  rate can bear; each `per_layer`. The range of step sizes decides.
+- **How far does the rest of its batch decide an example's output?** `batch_dependence`.
 - **Does it reduce internal covariate shift?** `activation_shift` for what Ioffe & Szegedy meant,
   `gradient_shift` for what Santurkar et al. measured. The two may disagree.
 - **Do gradients explode, vanish or become noise?** `gradient_norms` over depth, and
@@ -32,6 +34,9 @@ from jbn.diagnostics.activations import mean_absolute_cosine as mean_absolute_co
 from jbn.diagnostics.activations import orthogonality_gap as orthogonality_gap
 from jbn.diagnostics.activations import participation_ratio as participation_ratio
 
+# The rest of the batch.
+from jbn.diagnostics.batch import batch_dependence as batch_dependence
+
 # Gradients.
 from jbn.diagnostics.gradients import NoiseScale as NoiseScale
 from jbn.diagnostics.gradients import gradient_cosine as gradient_cosine
@@ -40,12 +45,19 @@ from jbn.diagnostics.gradients import gradient_noise_scale as gradient_noise_sca
 from jbn.diagnostics.gradients import gradient_norms as gradient_norms
 from jbn.diagnostics.gradients import relative_noise as relative_noise
 
+# The Hessian.
+from jbn.diagnostics.hessian import Eigenpairs as Eigenpairs
+from jbn.diagnostics.hessian import Sharpness as Sharpness
+from jbn.diagnostics.hessian import Trace as Trace
+from jbn.diagnostics.hessian import hessian_eigenvalues as hessian_eigenvalues
+from jbn.diagnostics.hessian import hessian_trace as hessian_trace
+from jbn.diagnostics.hessian import hessian_vector_product as hessian_vector_product
+from jbn.diagnostics.hessian import per_layer as per_layer
+from jbn.diagnostics.hessian import sharpness as sharpness
+
 # The loss landscape.
 from jbn.diagnostics.landscape import AlongGradient as AlongGradient
-from jbn.diagnostics.landscape import Eigenpairs as Eigenpairs
 from jbn.diagnostics.landscape import along_gradient as along_gradient
-from jbn.diagnostics.landscape import hessian_eigenvalues as hessian_eigenvalues
-from jbn.diagnostics.landscape import hessian_vector_product as hessian_vector_product
 
 # Internal covariate shift.
 from jbn.diagnostics.shift import ActivationShift as ActivationShift

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from jbn._numerics.arrays import check_float, statistics_dtype
+from jbn._types import PyTree
 
 
 def common_dtype(tree: PyTree) -> jnp.dtype:
@@ -27,6 +28,15 @@ def paths(tree: PyTree) -> list[tuple[str, ...]]:
         tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
         for path, _ in jax.tree_util.tree_leaves_with_path(tree)
     ]
+
+
+def layers(tree: PyTree, depth: int | None) -> dict[str, list[int]]:
+    """The numbers of the leaves of each layer, which the first `depth` levels of a path name."""
+    checked_leaves(tree)
+    groups: dict[str, list[int]] = {}
+    for leaf, path in enumerate(paths(tree)):
+        groups.setdefault("/".join(path[:depth]), []).append(leaf)
+    return groups
 
 
 def inner(a: PyTree, b: PyTree) -> Float[Array, ""]:
@@ -64,9 +74,11 @@ def rescale(tree: PyTree) -> tuple[PyTree, Float[Array, ""]]:
     # A power of two, so that nothing is rounded; zero and infinity are left as they are.
     _, exponent = jnp.frexp(largest)
     usable = (largest > 0) & jnp.isfinite(largest)
-    exponent = jnp.where(usable, exponent - 1, 0)
-    scaled = jax.tree.map(lambda x: jnp.ldexp(x.astype(dtype), -exponent), tree)
-    return scaled, jnp.ldexp(jnp.ones((), dtype), exponent)
+    limit = jnp.finfo(dtype).maxexp - 2  # beyond it the inverse of the power is no normal number
+    exponent = jnp.where(usable, jnp.clip(exponent - 1, -limit, limit), 0)
+    one = jnp.ones((), dtype)
+    factor = jnp.ldexp(one, -exponent)
+    return jax.tree.map(lambda x: x.astype(dtype) * factor, tree), jnp.ldexp(one, exponent)
 
 
 def advance(tree: PyTree, direction: PyTree, length: Float[Array, ""]) -> PyTree:

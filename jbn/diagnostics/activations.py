@@ -102,29 +102,31 @@ def isometry_gap(x: Float[Array, "N ..."], *, centred: bool = False) -> Float[Ar
     return jnp.where(values[0] > 0, gap, jnp.inf)
 
 
-def effective_rank(x: Float[Array, "N ..."]) -> Float[Array, ""]:
+def effective_rank(x: Float[Array, "N ..."], *, squared: bool = False) -> Float[Array, ""]:
     r"""The number of directions that N representations spread over, by entropy.
 
-    $$\exp\left( -\sum_i p_i \log p_i \right), \qquad p_i = \frac{\lambda_i}{\sum_j \lambda_j}$$
+    $$\exp\left( -\sum_i p_i \log p_i \right), \qquad p_i = \frac{\sigma_i}{\sum_j \sigma_j}$$
 
-    with $\lambda$ the eigenvalues of the Gram matrix $X X^\top$. From 1 to min(N, dimension), and 0
-    for zeros; the scale of `x` does not matter, its mean does: subtract that first if you mean a
-    covariance.
+    with $\sigma$ the singular values of `x`. From 1 to min(N, dimension), and 0 for zeros; the
+    scale of `x` does not matter, its mean does: subtract that first if you mean a covariance.
 
     Args:
       x: one representation per example; all axes but the first are one vector.
+      squared: take $\sigma_i^2$, the eigenvalues of the Gram matrix $X X^\top$, in place of
+        $\sigma_i$: the shares of variance, and a smaller number.
 
     Raises:
       ValueError: if `x` has fewer than two axes.
 
-    Roy & Vetterli 2007, "The effective rank", who take singular values of `x` where
-    this takes their squares.
+    Roy & Vetterli 2007, "The effective rank", definition 1.
 
     >>> import jax.numpy as jnp
-    >>> print(round(float(effective_rank(jnp.eye(4))), 4))
-    4.0
+    >>> x = jnp.diag(jnp.array([2.0, 1.0]))
+    >>> print(effective_rank(x).round(4), effective_rank(x, squared=True).round(4))
+    1.8899 1.6494
     """
-    values = jnp.square(_singular_values(_examples(x)))
+    values = _singular_values(_examples(x))
+    values = jnp.square(values) if squared else values
     total = jnp.sum(values)
     p = values / jnp.where(total > 0, total, 1)
     rank = jnp.exp(-jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1))))
@@ -163,8 +165,8 @@ def orthogonality_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
     $$V = \left\| \frac{X X^\top}{\|X\|_F^2} - \frac{I_N}{N} \right\|_F$$
 
     Zero if all are orthogonal and of one length, $\sqrt{1 - 1/N}$ if all are the same. Centred over
-    the examples, as after batch norm with a mean, it cannot fall below $1 / \sqrt{N (N - 1)}$. NaN
-    for zeros, which have no length.
+    the examples, as after batch norm with a mean, it cannot fall below $1 / \sqrt{N (N - 1)}$.
+    Zeros are all the same.
 
     Args:
       x: one representation per example; all axes but the first are one vector.
@@ -179,8 +181,9 @@ def orthogonality_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
     0.0 0.866
     """
     gram = _gram(_unit_scale(_examples(x)))
-    n = gram.shape[0]
-    return jnp.linalg.norm(gram / jnp.trace(gram) - jnp.eye(n, dtype=gram.dtype) / n)
+    n, total = gram.shape[0], jnp.trace(gram)
+    gap = jnp.linalg.norm(gram / jnp.where(total > 0, total, 1) - jnp.eye(n, dtype=gram.dtype) / n)
+    return jnp.where(total == 0, (1 - 1 / n) ** 0.5, gap)
 
 
 def mean_absolute_cosine(x: Float[Array, "N ..."]) -> Float[Array, ""]:
@@ -188,7 +191,8 @@ def mean_absolute_cosine(x: Float[Array, "N ..."]) -> Float[Array, ""]:
 
     $$\frac{2}{N (N - 1)} \sum_{i < j} \frac{|\langle x_i, x_j \rangle|}{\|x_i\| \|x_j\|}$$
 
-    From 0, all orthogonal, to 1, all on one line. NaN if one is zero: it has no direction.
+    From 0, all orthogonal, to 1, all on one line. NaN if one is zero: it has no direction, so leave
+    it out.
 
     Args:
       x: one representation per example, two at least; all axes but the first are one vector.

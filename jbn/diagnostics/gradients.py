@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from jbn._numerics.values import check_number
+from jbn._types import PyTree
 from jbn.diagnostics import _trees
 
 
@@ -49,10 +50,8 @@ def gradient_norms(gradients: PyTree, *, depth: int | None = None) -> dict[str, 
     >>> {path: float(norm) for path, norm in gradient_norms(gradients, depth=1).items()}
     {'hidden': 5.0}
     """
-    groups: dict[str, list[Array]] = {}
-    for path, leaf in zip(_trees.paths(gradients), _trees.checked_leaves(gradients)):
-        groups.setdefault("/".join(path[:depth]), []).append(leaf)
-    return {name: _trees.norm(leaves) for name, leaves in groups.items()}
+    layers, leaves = _trees.layers(gradients, depth), _trees.checked_leaves(gradients)
+    return {name: _trees.norm([leaves[i] for i in members]) for name, members in layers.items()}
 
 
 def gradient_noise_scale(gradients: PyTree, *, batch_size: int) -> NoiseScale:
@@ -64,7 +63,7 @@ def gradient_noise_scale(gradients: PyTree, *, batch_size: int) -> NoiseScale:
 
     Trace and squared norm are unbiased, their ratio is not: average each over many steps, then
     divide. These are the paper's estimators for batches of $b$ and $bK$ examples, without the
-    difference of two large numbers.
+    difference of two large numbers. The ratio of two zeros is NaN.
 
     Args:
       gradients: a tree whose arrays have a leading axis over K independent batches, at the same
@@ -99,7 +98,7 @@ def relative_noise(gradients: PyTree) -> Float[Array, ""]:
     $$\frac{\sqrt{\frac{1}{K} \sum_k |g_k - \bar g|^2}}{|\bar g|}$$
 
     Zero if all batches agree; gradients that are all noise give about $\sqrt{K - 1}$, the most
-    that K batches can show. Dimensionless.
+    that K batches can show. Dimensionless; NaN if all gradients are zero.
 
     Args:
       gradients: a tree whose arrays have a leading axis over K batches, at the same parameters.

@@ -1,16 +1,19 @@
 """Internal covariate shift, both ways it has been defined: of activations, and of gradients."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from jbn._moments import batch_moments
 from jbn._numerics.arrays import check_features
+from jbn._types import PyTree
 from jbn.diagnostics import _trees
+from jbn.diagnostics.gradients import gradient_cosine, gradient_distance
 
 
 class ActivationShift(NamedTuple):
@@ -77,6 +80,8 @@ def gradient_shift(
     params: PyTree,
     new_params: PyTree,
     layers: Sequence[str | Sequence[str]],
+    *,
+    unmoved: Sequence[str] = (),
 ) -> GradientShift:
     r"""How much each layer's gradient changes once the layers below it have moved.
 
@@ -91,11 +96,11 @@ def gradient_shift(
       params: $W$, any tree of arrays.
       new_params: $W'$, after a step.
       layers: from input to output, each by the path of what belongs to it: "hidden_1", or
-        "params/hidden_1", or several paths, ("hidden_1", "norm_1"). Arrays of no layer stay as
-        they were.
+        "params/hidden_1", or several paths, ("hidden_1", "norm_1").
+      unmoved: the paths of all other arrays, which stay as they were: what lies above the layers.
 
     Raises:
-      ValueError: if a path names no array, or one array belongs to two layers.
+      ValueError: if a path names no array, or an array belongs to two layers or to none.
 
     Santurkar et al. 2018 (arXiv:1805.11604), definition 2.1 and figure 3.
 
@@ -107,7 +112,7 @@ def gradient_shift(
     >>> print(shift.distance, shift.gradient_norm)
     [0. 9.] [9. 3.]
     """
-    members = _members(params, layers)
+    members = _members(params, layers, unmoved)
     index = {leaf: i for i, leaves in enumerate(members) for leaf in leaves}
     old, structure = jax.tree.flatten(params)
     new = structure.flatten_up_to(new_params)
@@ -119,28 +124,30 @@ def gradient_shift(
 
     gradient = gradient_fn(params)
 
+    def compare(leaves: list[int], moved: PyTree) -> tuple[Array, Array]:
+        g, m = of_layer(gradient, leaves), of_layer(moved, leaves)
+        return gradient_distance(g, m), gradient_cosine(g, m)
+
     def shifted(layer):
         mixed = [
             jnp.where(index[i] < layer, w_new, w) if i in index else w
             for i, (w, w_new) in enumerate(zip(old, new))
         ]
         moved = gradient_fn(jax.tree.unflatten(structure, mixed))
-        pairs = [(of_layer(gradient, leaves), of_layer(moved, leaves)) for leaves in members]
-        distances = [_trees.norm(_trees.minus(g, m)) for g, m in pairs]
-        cosines = [_trees.inner(_trees.unit(g), _trees.unit(m)) for g, m in pairs]
-        # Every layer, and then this one: so one program serves all layers.
-        return jnp.stack(distances)[layer], jnp.stack(cosines)[layer]
+        return lax.switch(layer, [partial(compare, leaves) for leaves in members], moved)
 
     distance, cosine = lax.map(shifted, jnp.arange(len(members)))
     norms = jnp.stack([_trees.norm(of_layer(gradient, leaves)) for leaves in members])
     return GradientShift(distance, cosine, norms)
 
 
-def _members(params: PyTree, layers: Sequence[str | Sequence[str]]) -> list[list[int]]:
+def _members(
+    params: PyTree, layers: Sequence[str | Sequence[str]], unmoved: Sequence[str]
+) -> list[list[int]]:
     """The leaves of each layer, by number."""
     paths = _trees.paths(params)
     members = []
-    for layer in layers:
+    for layer in [*layers, unmoved]:
         prefixes = [tuple(p.split("/")) for p in ([layer] if isinstance(layer, str) else layer)]
         for prefix in prefixes:
             if not any(path[: len(prefix)] == prefix for path in paths):
@@ -152,6 +159,13 @@ def _members(params: PyTree, layers: Sequence[str | Sequence[str]]) -> list[list
             [i for i, path in enumerate(paths) if any(path[: len(p)] == p for p in prefixes)]
         )
     taken = [leaf for leaves in members for leaf in leaves]
-    if not taken or len(taken) != len(set(taken)):
-        raise ValueError(f"layers must be disjoint and at least one, got {layers!r}.")
-    return members
+    if not layers or len(taken) != len(set(taken)):
+        raise ValueError(
+            f"layers must be disjoint and at least one, got {layers!r} and unmoved={unmoved!r}."
+        )
+    if left := sorted(set(range(len(paths))) - set(taken)):
+        raise ValueError(
+            f"layers leave {', '.join('/'.join(paths[i]) for i in left)} unmoved. Put each into "
+            'its layer, as in ("hidden_1", "norm_1"), or name it in unmoved=.'
+        )
+    return members[:-1]

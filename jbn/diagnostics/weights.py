@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
+from jbn._numerics.values import check_momentum
+from jbn._types import PyTree
 from jbn.diagnostics import _trees
 
 
@@ -21,7 +23,8 @@ def weight_gradient_cosine(
     $$\cos(w, g) = \frac{\langle w, g \rangle}{\|w\| \|g\|}$$
 
     Zero for weights whose scale does not matter, such as those before batch norm with
-    $\epsilon = 0$. Near a right angle the cosine keeps digits that the angle loses.
+    $\epsilon = 0$. Near a right angle the cosine keeps digits that the angle loses. A zero has no
+    direction: NaN, as for the angles below.
 
     Args:
       weights, gradients: arrays `(..., C)`, or trees of them.
@@ -81,28 +84,51 @@ def angular_update(before: PyTree, after: PyTree, *, per_neuron: bool = False) -
 
 
 def effective_learning_rate(
-    weights: PyTree, learning_rate: float | Float[Array, ""], *, per_neuron: bool = False
+    weights: PyTree,
+    learning_rate: float | Float[Array, ""],
+    *,
+    momentum: float | Float[Array, ""] = 0.0,
+    adaptive: bool = False,
+    per_neuron: bool = False,
 ) -> PyTree:
     r"""The rate at which the direction of a scale-invariant weight learns.
 
-    $$\eta_\text{eff} = \frac{\eta}{\|w\|^2}$$
+    $$\eta_\text{eff} = \frac{\eta}{(1 - \alpha) \|w\|^2}, \qquad
+      \text{Adam:} \quad \eta_\text{eff} = \frac{\eta}{\|w\|}$$
 
     A loss that ignores the scale of $w$ has a gradient of order $1 / \|w\|$, and a step turns $w$
-    by its length over $\|w\|$.
+    by its length over $\|w\|$. Adam's step has the same length at any scale of the gradient. Two
+    weights of one direction and one effective rate take the same course. Infinite where w is zero.
 
     Args:
       weights: an array `(..., C)`, or a tree of them.
-      learning_rate: $\eta$ of gradient descent; may be traced.
+      learning_rate: $\eta$; may be traced.
+      momentum: $\alpha$ of heavy-ball momentum, whose steps add up to $1 / (1 - \alpha)$ of a
+        gradient's; may be traced. Not for averages of gradients, as in Adam.
+      adaptive: whether the optimizer divides by the gradient's size (Adam, RMSProp, Lion, signs).
       per_neuron: one number per neuron, `(C,)`, instead of one per array, `()`.
 
-    van Laarhoven 2017 (arXiv:1706.05350), section 2.
+    Raises:
+      TypeError, ValueError: if `momentum` is not in [0, 1], or given with `adaptive`.
+
+    van Laarhoven 2017 (arXiv:1706.05350); Kosson et al. 2024 (arXiv:2305.17212).
 
     >>> import jax.numpy as jnp
     >>> print(effective_learning_rate(jnp.array([3.0, 4.0]), 0.5))
     0.02
     """
-    norms = _each(_trees.norm, weights, per_neuron=per_neuron)
-    return jax.tree.map(lambda n: jnp.asarray(learning_rate, n.dtype) / n / n, norms)
+    check_momentum(momentum)
+    if adaptive and not (isinstance(momentum, float | int) and momentum == 0):
+        raise ValueError(
+            f"momentum={momentum!r} with adaptive=True: Adam's average of gradients does not "
+            "lengthen its steps. Leave the momentum out."
+        )
+
+    def rate(n: Array) -> Array:
+        eta, alpha = (jnp.asarray(v, n.dtype) for v in (learning_rate, momentum))
+        return eta / n if adaptive else eta / (1 - alpha) / n / n
+
+    return jax.tree.map(rate, _each(_trees.norm, weights, per_neuron=per_neuron))
 
 
 def _cosine(w: Array, g: Array) -> Float[Array, ""]:

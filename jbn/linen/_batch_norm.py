@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from flax.linen.dtypes import canonicalize_dtype
 from jaxtyping import Array
 
-from jbn._batch import Variant
-from jbn._flax.apply import apply_layer
+from jbn._batch import Schedule, Variant
+from jbn._flax.apply import apply_layer, next_step
 from jbn._numerics.arrays import as_array
 from jbn._numerics.layout import feature_axes
+from jbn._numerics.values import is_schedule
 from jbn._types import AxisName, RunningStats
 from jbn._variants import Standard
 
@@ -58,7 +59,8 @@ class BatchNorm(nn.BatchNorm):
       use_fast_variance, force_float32_reductions: accepted for compatibility. There is one
         variance here, fast and exact, and it is always computed in float32 at least; the second
         only makes the running statistics `param_dtype` where it is False, as in Flax.
-      variant: the algorithm; see `jbn.Variant`.
+      variant: the algorithm; see `jbn.Variant`. A `jbn.Schedule` of them, `RenormSchedule()` for
+        example, is counted in `batch_stats` as `steps`, an int32 of the training calls so far.
 
     Ioffe & Szegedy 2015 (arXiv:1502.03167).
 
@@ -74,7 +76,7 @@ class BatchNorm(nn.BatchNorm):
     axis: int | Sequence[int] = -1  # type: ignore[override]
     axis_name: AxisName | None = None  # type: ignore[override]
     axis_index_groups: Iterable[Iterable[int]] | None = None
-    variant: Variant = Standard()
+    variant: Variant | Schedule = Standard()
 
     @nn.compact
     def __call__(
@@ -84,7 +86,7 @@ class BatchNorm(nn.BatchNorm):
         *,
         mask: Array | None = None,
         momentum: Any = None,
-        variant: Variant | None = None,
+        variant: Variant | Schedule | None = None,
     ) -> Array:
         """Normalises `x`, and moves `batch_stats` unless `use_running_average`.
 
@@ -127,6 +129,11 @@ class BatchNorm(nn.BatchNorm):
             )
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape, mean_dtype)
         var = self.variable("batch_stats", "var", jnp.ones, shape, stats_dtype)
+        variant = self.variant if variant is None else variant
+        steps = None
+        if is_schedule(variant) and (training or initializing):
+            steps = self.variable("batch_stats", "steps", jnp.zeros, (), jnp.int32)
+            variant = variant.at(steps.value)
 
         y, stats = apply_layer(
             x,
@@ -141,8 +148,10 @@ class BatchNorm(nn.BatchNorm):
             momentum=self.momentum if momentum is None else momentum,
             axis_name=None if initializing else self.axis_name,
             axis_index_groups=None if initializing else self.axis_index_groups,
-            variant=self.variant if variant is None else variant,
+            variant=variant,
         )
         if training:
             mean.value, var.value = stats
+            if steps is not None:
+                steps.value = next_step(steps.value)
         return y

@@ -60,7 +60,6 @@ def recalibrate(
     >>> print(variables["batch_stats"]["mean"], variables["batch_stats"]["var"])
     [4.] [6.]
     """
-
     epsilons: dict[str, float] = {}
 
     def record(path, layer, call, args, kwargs):

@@ -11,10 +11,10 @@ from flax.nnx.nn import dtypes
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array
 
-from jbn._batch import Variant
-from jbn._flax.apply import apply_layer
+from jbn._batch import Schedule, Variant
+from jbn._flax.apply import apply_layer, next_step
 from jbn._numerics.arrays import as_array
-from jbn._numerics.values import check_num_features
+from jbn._numerics.values import check_num_features, is_schedule
 from jbn._types import AxisName, RunningStats
 from jbn._variants import Standard
 
@@ -25,6 +25,18 @@ def _moved_once(stat: nnx.BatchStat) -> nnx.BatchStat:
     if isinstance(value, jax.Ref) and not stat.hijax:  # hijax variables refuse another
         stat.set_raw_value(jax.new_ref(value[...], kind="no_grad_no_remat"))
     return stat
+
+
+def set_variant(layer: Any, variant: Variant | Schedule) -> None:
+    """Sets a layer's variant, and gives it a count of steps for a schedule, unless it has one.
+
+    Arrays in a variant, the key of `Noisy` for example, are part of the layer's state.
+    """
+    arrays = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variant))
+    layer.variant = nnx.data(variant) if arrays else variant
+    if is_schedule(variant) and not hasattr(layer, "steps"):
+        above = layer.mean.shape[:-1]  # of layers that nnx.vmap has stacked
+        layer.steps = _moved_once(nnx.BatchStat(jnp.zeros(above, jnp.int32)))
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -53,7 +65,8 @@ class BatchNorm(nnx.BatchNorm):
       use_fast_variance: accepted for compatibility. There is one variance here, fast and exact.
       promote_dtype: as in Flax, applied to (input, mean, var, scale, bias) before they meet.
         Flax's default only decides the type of the result here; it rounds nothing beforehand.
-      variant: the algorithm; see `jbn.Variant`.
+      variant: the algorithm; see `jbn.Variant`. A `jbn.Schedule` of them, `RenormSchedule()` for
+        example, is counted in `steps`, an `nnx.BatchStat` int32 of the training calls so far.
       rngs: for the initializers.
       bias_metadata, scale_metadata: of the variables, `sharding_names` for example.
 
@@ -66,6 +79,9 @@ class BatchNorm(nnx.BatchNorm):
     >>> layer.eval()
     >>> y = layer(x)  # inference
     """
+
+    variant: Variant | Schedule
+    steps: nnx.BatchStat[Array]  # only where the variant is a schedule
 
     def __init__(
         self,
@@ -85,7 +101,7 @@ class BatchNorm(nnx.BatchNorm):
         axis_index_groups: Iterable[Iterable[int]] | None = None,
         use_fast_variance: bool = True,
         promote_dtype: Callable[..., tuple] = dtypes.promote_dtype,
-        variant: Variant = Standard(),
+        variant: Variant | Schedule = Standard(),
         rngs: nnx.Rngs,
         bias_metadata: Mapping[str, Any] = MappingProxyType({}),
         scale_metadata: Mapping[str, Any] = MappingProxyType({}),
@@ -94,8 +110,8 @@ class BatchNorm(nnx.BatchNorm):
         shape = (num_features,)
         is_complex = dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
         mean_dtype = jnp.complex64 if is_complex else jnp.float32
-        self.mean = _moved_once(nnx.BatchStat(jnp.zeros(shape, mean_dtype)))
-        self.var = _moved_once(nnx.BatchStat(jnp.ones(shape, jnp.float32)))
+        self.mean: nnx.BatchStat[Array] = _moved_once(nnx.BatchStat(jnp.zeros(shape, mean_dtype)))
+        self.var: nnx.BatchStat[Array] = _moved_once(nnx.BatchStat(jnp.ones(shape, jnp.float32)))
         self.scale = self.bias = nnx.data(None)
         if use_scale:
             scale = scale_init(rngs.params(), shape, param_dtype)
@@ -105,7 +121,7 @@ class BatchNorm(nnx.BatchNorm):
 
         self.num_features = num_features
         self.use_running_average = use_running_average
-        self.axis = tuple(axis) if isinstance(axis, Sequence) else axis
+        self.axis: int | tuple[int, ...] = tuple(axis) if isinstance(axis, Sequence) else axis
         self.momentum = momentum
         self.epsilon = epsilon
         self.dtype = dtype
@@ -114,10 +130,12 @@ class BatchNorm(nnx.BatchNorm):
         self.use_scale = use_scale
         self.axis_name = axis_name
         groups = axis_index_groups
-        self.axis_index_groups = None if groups is None else tuple(tuple(group) for group in groups)
+        self.axis_index_groups: tuple[tuple[int, ...], ...] | None = (
+            None if groups is None else tuple(tuple(group) for group in groups)
+        )
         self.use_fast_variance = use_fast_variance
         self.promote_dtype = promote_dtype
-        self.variant = variant
+        set_variant(self, variant)
 
     def __call__(
         self,
@@ -126,7 +144,7 @@ class BatchNorm(nnx.BatchNorm):
         *,
         mask: Array | None = None,
         momentum: Any = None,
-        variant: Variant | None = None,
+        variant: Variant | Schedule | None = None,
     ) -> Array:
         """Normalises `x`, and moves `mean` and `var` unless `use_running_average`.
 
@@ -150,6 +168,16 @@ class BatchNorm(nnx.BatchNorm):
                 "use_running_average is None in the constructor and in the call. Give it to one: "
                 "False in training, True at inference; or call model.train() or model.eval()."
             )
+        variant = self.variant if variant is None else variant
+        steps = None
+        if is_schedule(variant) and not use_running_average:
+            steps = getattr(self, "steps", None)
+            if steps is None:
+                raise ValueError(
+                    f"the layer has no count of steps for {variant!r}. Give the schedule to the "
+                    "constructor or replace_norms, or its at(step) to the call."
+                )
+            variant = variant.at(steps[...])
         x = as_array(x, "x")
         stats = RunningStats(self.mean[...], self.var[...])
         scale = None if self.scale is None else self.scale[...]
@@ -168,10 +196,12 @@ class BatchNorm(nnx.BatchNorm):
             momentum=self.momentum if momentum is None else momentum,
             axis_name=self.axis_name,
             axis_index_groups=self.axis_index_groups,
-            variant=self.variant if variant is None else variant,
+            variant=variant,
         )
         if not use_running_average:
             self.mean[...], self.var[...] = stats
+            if steps is not None:
+                steps[...] = next_step(steps[...])
         return y
 
     def _promote(self, x, mean, var, scale, bias):

@@ -5,7 +5,7 @@ from typing import Any
 from flax import nnx
 
 from jbn._variants import Standard
-from jbn.nnx._batch_norm import BatchNorm
+from jbn.nnx._batch_norm import BatchNorm, set_variant
 from jbn.nnx._intercept import layers
 
 _REPLACEABLE = {
@@ -48,5 +48,8 @@ def replace_norms(model: nnx.Module, **options: Any) -> list[str]:
         if not isinstance(norm, BatchNorm):
             norm.__class__, norm.variant = BatchNorm, Standard()
         for name in options:
-            setattr(norm, name, getattr(stored, name))
+            if name == "variant":
+                set_variant(norm, options[name])
+            else:
+                setattr(norm, name, getattr(stored, name))
     return list(norms)

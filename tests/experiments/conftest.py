@@ -5,17 +5,15 @@ from typing import Any
 
 import pytest
 
-from experiments.study import data
-from experiments.study.config import Study
-from jbn import Standard
+from experiments.study import MLP, Digits, Standard, Study
+from experiments.study.examples import Examples
 
 SMALL = Study(
     name="small",
     claim="none",
-    data="digits",
+    data=Digits(),
     norms={"no norm": None, "batch norm": Standard()},
-    widths=(8, 6),
-    activation="sigmoid",
+    network=MLP((8, 6), "sigmoid"),
     init_std=0.3,
     optimizer="sgd",
     learning_rates=(0.1, 1.0, 3.0),
@@ -28,14 +26,17 @@ SMALL = Study(
 
 @pytest.fixture(scope="session")
 def small():
-    """A function that returns the small study with the fields it is given."""
+    """A function that returns the small study with the fields it is given, or the MLP's."""
 
     def study(**fields: Any) -> Study:
+        mlp = {name: fields.pop(name) for name in ("widths", "activation") if name in fields}
+        if mlp:
+            fields["network"] = dataclasses.replace(SMALL.network, **mlp)
         return dataclasses.replace(SMALL, **fields)
 
     return study
 
 
 @pytest.fixture(scope="session")
-def digits() -> data.Data:
-    return data.load("digits")
+def digits() -> Examples:
+    return Digits().load()

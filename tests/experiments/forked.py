@@ -17,10 +17,11 @@ import threading
 import time
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from experiments.study.config import Study
+from experiments.study import MLP, Study
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -39,8 +40,7 @@ STUDY = Study(
     claim="none",
     data="digits",
     norms={"one": None, "two": None},
-    widths=(4,),
-    activation="relu",
+    network=MLP((4,), "relu"),
     optimizer="momentum",
     learning_rates=(0.1, 1.0, 1e25),
     seeds=(0,),
@@ -80,24 +80,30 @@ class Started:
 
 
 class Workshop:
-    """Starts processes, whose logs go to `folder`."""
+    """Starts processes, whose logs go to `folder`; with `fake` their training is."""
 
-    def __init__(self, folder: Path, devices: int = 2) -> None:
-        self._folder, self._devices = folder, devices
+    def __init__(
+        self,
+        folder: Path,
+        devices: int = 2,
+        config: Path = Path(__file__).parent / "short_study.py",
+        fake: bool = False,
+    ) -> None:
+        self._folder, self._devices, self._config, self._fake = folder, devices, config, fake
         self._started = 0
 
     def start(
         self,
         out: Path,
         *arguments: str,
-        config: Path = Path(__file__).parent / "short_study.py",
+        config: Path | None = None,
         prepare: Callable[..., None] | None = None,
         prepared_with: tuple[Any, ...] = (),
     ) -> Started:
-        """`python -m experiments run` of STUDY into `out`, after `prepare(*prepared_with)`."""
+        """`python -m experiments run` of the config into `out`, after `prepare(*prepared_with)`."""
         self._started += 1
         log = self._folder / f"{self._started}.log"
-        command = ["run", str(config), "--out", str(out)]
+        command = ["run", str(config or self._config), "--out", str(out)]
         log.touch()
         process = _CONTEXT.Process(
             target=_work,
@@ -105,6 +111,7 @@ class Workshop:
                 [*command, *arguments],
                 log,
                 self._devices,
+                self._fake,
                 prepare,
                 prepared_with,
             ),
@@ -167,6 +174,90 @@ def full_disk_at(call: int) -> None:
     os.fsync = failing_fsync
 
 
+class _Fake(NamedTuple):
+    """The state of `fake_training`."""
+
+    weights: Any
+    diverged_at: Any
+
+
+def fake_training() -> None:
+    """Whole numbers in place of training: each step's follow from those of the step before.
+
+    The arrays lie on devices as a sweep's do, and nothing takes long to trace or to compile.
+    """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from experiments.runner import plan, results, run
+    from experiments.study.examples import Examples
+    from experiments.study.sweep import Sweep
+    from experiments.study.trace import Traced
+
+    def trace(study: Study, data_dir: Any = None) -> Any:
+        few = np.zeros((4, 2), np.uint8), np.zeros(4, np.int32)
+        none = few[0][:0], few[1][:0]
+        model: Any = types.SimpleNamespace(layers=["hidden_1", "output"], places=["hidden_1"])
+        examples = Examples(*few, *none, *few, 1.0, (2,), 2)
+        return Traced(study, examples, dict.fromkeys(study.norms, model))
+
+    def identity(traced: Any) -> Any:
+        programs = dict.fromkeys(traced.models, "fake")
+        return {"networks": [*programs], "data": "fake", "programs": programs, "lowered": "fake"}
+
+    def make_sweep(study: Study, model: Any, mesh: Any) -> Any:
+        blank = results.blank(trace(study))
+        runs = len(study.learning_rates) * len(study.seeds)
+        sharding = NamedSharding(mesh, PartitionSpec("runs"))
+        jit = partial(jax.jit, out_shardings=sharding)
+
+        @jit
+        def init(images: Any) -> _Fake:
+            run = jnp.minimum(jnp.arange(runs + -runs % mesh.size, dtype=jnp.uint32), runs - 1)
+            weights = 50 * run[:, None] + jnp.arange(50, dtype=jnp.uint32)[None]
+            return _Fake(weights, jnp.full(len(run), -1, jnp.int32))
+
+        @jit
+        def advance(images: Any, states: _Fake) -> Any:
+            weights = states.weights * 1664525 + 1013904223
+            return states._replace(weights=weights), {"train_loss": _part(weights, ())}
+
+        @jit
+        def evaluate(images: Any, states: _Fake) -> Any:
+            names = [n for n in blank.data_vars if n not in ("train_loss", "diverged_at")]
+            return {n: _part(states.weights, blank[n].shape[4:]) for n in names}
+
+        return Sweep(init, advance, evaluate, sharding, runs)
+
+    def _part(weights: Any, shape: tuple[int, ...]) -> Any:
+        chosen = np.arange(np.prod(shape, dtype=int)) % 50
+        return weights[:, chosen].reshape(-1, *shape).astype(jnp.float32)
+
+    run.make_sweep = plan.make_sweep = make_sweep
+    run.trace = plan.trace = trace
+    run.identity = identity
+
+
+def signalled_at(evaluation: int, number: signal.Signals) -> None:
+    """This process is sent `number` as it records its `evaluation`-th evaluation."""
+    from experiments.runner import results
+
+    record = results.record
+    calls = 0
+
+    def recording(dataset: Any, norm: str, step: int, measures: Any) -> None:
+        nonlocal calls
+        if "diverged_at" not in measures:
+            calls += 1
+            if calls == evaluation:
+                os.kill(os.getpid(), number)
+        record(dataset, norm, step, measures)
+
+    results.record = recording
+
+
 def wait_for_ever() -> None:
     """The first measurement is never recorded."""
     from experiments.runner import results
@@ -214,7 +305,7 @@ def other_data() -> None:
 
     digits = data.load("digits")
     digits = digits._replace(train_labels=digits.train_labels[::-1])
-    data.load = lambda name, data_dir: digits
+    data.load = lambda *_: digits
 
 
 def saves_once() -> None:
@@ -224,8 +315,14 @@ def saves_once() -> None:
     checkpoint.TRAINING_PER_SAVE = 10**9
 
 
+def behind_a_proxy() -> None:
+    """What clusters set, and nobody listens there."""
+    os.environ |= dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+
+
 def slurm_task(index: int, port: int) -> None:
     """What srun tells the tasks of a step with two, whose processes meet at `port`."""
+    behind_a_proxy()
     os.environ |= {
         "SLURM_JOB_ID": str(port % 4096),
         "SLURM_NTASKS": "2",
@@ -240,11 +337,13 @@ def _report() -> types.ModuleType:
     """Stands in for `experiments.report.write`: the numbers, and no drawings."""
     from experiments.report.summary import summarize
     from experiments.runner import results
+    from experiments.system import checksums
 
     def write_report(directory: Path) -> Path:
         summary = json.dumps(summarize(results.load(directory)))
         (directory / "summary.json").write_text(summary)
         (directory / "report.html").write_text("")
+        checksums.add(directory, ["summary.json", "report.html"])
         return directory / "report.html"
 
     module: Any = types.ModuleType("experiments.report.write")
@@ -256,6 +355,7 @@ def _work(
     command: list[str],
     log: Path,
     devices: int,
+    fake: bool,
     prepare: Callable[..., None] | None,
     prepared_with: tuple[Any, ...],
 ) -> None:
@@ -269,6 +369,8 @@ def _work(
     checkpoint.TRAINING_PER_SAVE = 0  # at every evaluation
     sys.modules["experiments.report.write"] = _report()
     on_devices(devices)
+    if fake:
+        fake_training()
     if prepare:
         prepare(*prepared_with)
     main(command)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import xarray as xr
 
+from experiments.runner import results
 from experiments.study.measure import BIN_EDGES, BINS
 
 STEP = ("norm", "learning_rate", "seed", "step")
@@ -12,9 +13,7 @@ LAYERED = ("gradient_norm", "gradient_norm_cv", "gradient_noise", "update_ratio"
 UNITS = {"test_accuracy": "1", "test_loss": "nats", "train_loss": "nats"}
 
 
-def study(
-    accuracy, *, norms=("none", "batch norm"), rates=(0.1, 1.0), layers=2, every=10, widths=None
-):
+def study(accuracy, *, norms=("none", "batch norm"), rates=(0.1, 1.0), layers=2, every=10):
     """A dataset with this test accuracy `(norm, learning_rate, seed, step)`.
 
     A run is taken to have diverged at the first step whose accuracy is NaN. Gradient quantities are
@@ -42,7 +41,7 @@ def study(
     variables["activation_histogram"] = alive[..., None, None] * one_hot
     last = {
         "activation_percentile": ("percentile",),
-        "activation_histogram": ("layer", "bin"),
+        "activation_histogram": ("place", "bin"),
         **dict.fromkeys(LAYERED, ("layer",)),
     }
     dataset = xr.Dataset(
@@ -53,19 +52,20 @@ def study(
             "seed": np.arange(accuracy.shape[2]),
             "step": steps,
             "layer": names,
+            "place": [*(f"norm_{i + 1}" for i in range(layers - 1)), "output"],
             "percentile": [15, 50, 85],
             "bin": BIN_EDGES[:-1],
         },
         attrs={
             "name": "synthetic",
             "claim": "Batch norm trains faster & <better>.",
-            "data": "digits",
+            "data": "Digits()",
+            "activation": "sigmoid",
             "command": "python -m experiments run configs/synthetic.py --out results/synthetic",
             "config": json.dumps(
                 {
-                    "widths": widths or [100] * (layers - 1),
+                    "network": f"MLP({(100,) * (layers - 1)}, 'sigmoid')",
                     "batch_size": 60,
-                    "activation": "sigmoid",
                 }
             ),
             "environment": json.dumps({"versions": {"jax": "0.10.2"}, "device": "cpu"}),
@@ -82,6 +82,14 @@ def study(
     first = np.where(lost.any(-1), steps[lost.argmax(-1)], -1).astype(np.int32)
     dataset["diverged_at"] = (STEP[:3], first, {"long_name": "first bad step", "units": "step"})
     return dataset
+
+
+def keep(dataset, folder):
+    """Leaves `dataset` in `folder` as a finished study does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / results.CONFIG).write_text(dataset.attrs["config"])
+    results.save(dataset, folder)
+    return folder
 
 
 def learning(plateau, pace, *, points=41, seeds=5, spread=0.004, start=0.1):

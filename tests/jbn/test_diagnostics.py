@@ -1,4 +1,4 @@
-"""Measures of gradients, weights and activations against closed forms and numpy in float64."""
+"""Measures of gradients and weights against closed forms and numpy in float64; all together."""
 
 import subprocess
 import sys
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jbn
 from jbn import diagnostics
 
 RNG = np.random.default_rng(0)
@@ -156,6 +155,47 @@ def test_angles_of_arrays_and_of_neurons():
     np.testing.assert_allclose(found, cosine(conv, other, (0, 1, 2)), atol=1e-6)
 
 
+def direction(w, rate, steps, *, momentum=0.0, adaptive=False):
+    """Where `steps` of an optimizer turn a weight whose scale does not matter, in numpy."""
+    velocity, first, second = 0.0, 0.0, 0.0
+    for t in range(1, steps + 1):
+        u = w / np.linalg.norm(w)
+        g = np.array([1.0, -2.0, 0.5]) * u**2
+        g = (g - u * (u @ g)) / np.linalg.norm(w)
+        velocity = momentum * velocity + g
+        first, second = 0.9 * first + 0.1 * g, 0.99 * second + 0.01 * g**2
+        adam = first / (1 - 0.9**t) / np.sqrt(second / (1 - 0.99**t))
+        w = w - rate * (adam if adaptive else velocity)
+    return w / np.linalg.norm(w)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"adaptive": True}], ids=str)
+def test_weights_of_one_effective_rate_take_the_same_course(options):
+    w, rate = np.array([1.0, 2.0, -0.5]), 0.01
+    small, large = (
+        float(diagnostics.effective_learning_rate(jnp.float32(v), rate, **options))
+        for v in (w, 10 * w)
+    )
+    there = direction(w, rate, 40, **options)
+    same = direction(10 * w, rate * small / large, 40, **options)
+    np.testing.assert_allclose(same, there, atol=1e-6)
+    assert np.abs(there - w / np.linalg.norm(w)).max() > 0.01
+
+
+def test_momentum_multiplies_the_effective_rate():
+    w, rate = np.array([1.0, 2.0, -0.5]), 1e-3
+    one, more = (
+        float(diagnostics.effective_learning_rate(jnp.float32(w), rate, momentum=m))
+        for m in (0.0, 0.9)
+    )
+    slow = direction(w, rate * more / one, 300)
+    np.testing.assert_allclose(direction(w, rate, 300, momentum=0.9), slow, atol=0.02)
+    assert np.abs(direction(w, rate, 300) - slow).max() > 0.2
+    with pytest.raises(ValueError, match="Leave the momentum out"):
+        diagnostics.effective_learning_rate(jnp.float32(w), rate, momentum=0.9, adaptive=True)
+    assert diagnostics.effective_learning_rate(jnp.zeros(3), rate) == jnp.inf
+
+
 @pytest.mark.parametrize("angle", [1e-6, 1e-4, 0.1, 1.5, np.pi - 1e-4])
 def test_angular_update_keeps_its_digits(angle):
     # Rotations in the plane of two random directions, with a change of length.
@@ -188,123 +228,6 @@ def test_angles_name_the_shapes_that_do_not_fit():
         diagnostics.effective_learning_rate(jnp.ones(()), 0.1, per_neuron=True)
 
 
-# Activations.
-
-
-def test_percentiles_are_numpys():
-    x = RNG.normal(size=(4, 9, 3))
-    found = diagnostics.activation_percentiles(jnp.float32(x), (0, 15, 50, 85, 100))
-    expected = np.percentile(x.reshape(-1, 3), (0, 15, 50, 85, 100), axis=0)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    x[0, 0, 1] = np.nan
-    found = diagnostics.activation_percentiles(jnp.float32(x))
-    assert jnp.isnan(found).tolist() == [[False, True, False]] * 3
-    with pytest.raises(ValueError, match=r"percentiles must lie in \[0, 100\]"):
-        diagnostics.activation_percentiles(jnp.float32(x), (50, 101))
-
-
-def test_dead_units_never_exceed_the_threshold():
-    x = jnp.asarray([[-1.0, 0.0, 0.3], [-2.0, 1.0, -1.0]])[:, None]
-    assert diagnostics.dead_units(x).tolist() == [True, False, False]
-    assert diagnostics.dead_units(jax.nn.relu(x)).tolist() == [True, False, False]
-    assert diagnostics.dead_units(x, threshold=0.3).tolist() == [True, False, True]
-
-
-def orthogonal(rows, columns):
-    return jnp.float32(np.linalg.qr(RNG.normal(size=(columns, rows)))[0].T)
-
-
-def test_an_isometry():
-    x = 1e-12 * orthogonal(6, 10)
-    np.testing.assert_allclose(diagnostics.isometry_gap(x), 0, atol=1e-5)
-    np.testing.assert_allclose(diagnostics.effective_rank(x), 6, rtol=1e-5)
-    np.testing.assert_allclose(diagnostics.participation_ratio(x), 6, rtol=1e-5)
-    np.testing.assert_allclose(diagnostics.orthogonality_gap(x), 0, atol=1e-6)
-    np.testing.assert_allclose(diagnostics.mean_absolute_cosine(x), 0, atol=1e-6)
-
-
-def test_examples_that_are_all_alike():
-    x = 1e12 * jnp.ones((5, 1)) * jnp.linspace(-1, 1, 8)[None]
-    assert diagnostics.isometry_gap(x) > 10
-    np.testing.assert_allclose(diagnostics.effective_rank(x), 1, rtol=1e-5)
-    np.testing.assert_allclose(diagnostics.participation_ratio(x), 1, rtol=1e-5)
-    np.testing.assert_allclose(diagnostics.orthogonality_gap(x), np.sqrt(0.8), rtol=1e-5)
-    np.testing.assert_allclose(diagnostics.mean_absolute_cosine(x), 1, rtol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(16, 64), (64, 64), (32, 128), (7, 11)])
-def test_the_isometry_gap_of_what_batch_norm_gives_out(shape):
-    x = jnp.float32(RNG.normal(size=shape))
-    y, _ = jbn.batch_norm(x, *jbn.init(shape[1]))
-    assert diagnostics.isometry_gap(y) == jnp.inf  # the examples sum to zero
-    centred = np.float64(y) - np.float64(y).mean(0)
-    values = np.linalg.svd(centred, compute_uv=False)[: shape[0] - 1] ** 2
-    gap = np.log(values.mean()) - np.log(values).mean()
-    np.testing.assert_allclose(diagnostics.isometry_gap(y, centred=True), gap, rtol=1e-4)
-    np.testing.assert_allclose(diagnostics.isometry_gap(y + 5, centred=True), gap, rtol=1e-3)
-
-
-def test_zeros_spread_over_no_direction():
-    zeros = jnp.zeros((4, 3))
-    assert diagnostics.isometry_gap(zeros) == jnp.inf
-    assert diagnostics.effective_rank(zeros) == 0
-    assert diagnostics.participation_ratio(zeros) == 0
-
-
-def test_a_known_spectrum_between_the_two():
-    values = np.array([4.0, 1.0, 0.5, 0.01])
-    x = orthogonal(4, 4) @ jnp.diag(jnp.sqrt(jnp.float32(values))) @ orthogonal(4, 9)
-    p = values / values.sum()
-    gap = np.log(values.mean()) - np.log(values).mean()
-    np.testing.assert_allclose(diagnostics.isometry_gap(x), gap, rtol=1e-5)
-    np.testing.assert_allclose(diagnostics.effective_rank(x), np.exp(-(p * np.log(p)).sum()), 1e-5)
-    np.testing.assert_allclose(diagnostics.participation_ratio(x), 1 / (p**2).sum(), 1e-5)
-    gram = np.float64(x @ x.T) / values.sum()
-    gap = np.linalg.norm(gram - np.eye(4) / 4)
-    np.testing.assert_allclose(diagnostics.orthogonality_gap(x), gap, rtol=1e-5)
-    # More examples than dimensions: the rest of their Gram matrix is zero.
-    assert diagnostics.isometry_gap(x.T) == jnp.inf
-    chex.assert_trees_all_close(diagnostics.effective_rank(x.T), diagnostics.effective_rank(x))
-    images = x.reshape(4, 3, 3)
-    chex.assert_trees_all_close(diagnostics.effective_rank(images), diagnostics.effective_rank(x))
-
-
-def test_cosines_are_of_pairs_of_examples():
-    x = RNG.normal(size=(5, 7)) * np.logspace(-25, 10, 5)[:, None]
-    rows = x / np.linalg.norm(x, axis=1, keepdims=True)
-    pairs = [abs(rows[i] @ rows[j]) for i in range(5) for j in range(i)]
-    found = diagnostics.mean_absolute_cosine(jnp.float32(x))
-    np.testing.assert_allclose(found, np.mean(pairs), rtol=1e-5)
-    with pytest.raises(ValueError, match="holds one example"):
-        diagnostics.mean_absolute_cosine(jnp.ones((1, 7)))
-
-
-def test_activation_shift_in_deviations_of_the_first():
-    x = jnp.float32(100 + 0.1 * RNG.normal(size=(3, 40, 2)))
-    shift = diagnostics.activation_shift(x, 100 + 3 * (x - 100) + 0.2)
-    deviation = np.float64(x).std((0, 1))
-    expected = (2 * (np.float64(x).mean((0, 1)) - 100) + 0.2) / deviation
-    np.testing.assert_allclose(shift.mean, expected, rtol=2e-3)
-    np.testing.assert_allclose(shift.log_std, np.log([3, 3]), rtol=1e-3)
-    with pytest.raises(ValueError, match="one number per feature"):
-        diagnostics.activation_shift(x, jnp.ones((4, 5)))
-
-
-@pytest.mark.parametrize(
-    "measure",
-    [
-        diagnostics.activation_percentiles, diagnostics.dead_units, diagnostics.isometry_gap,
-        diagnostics.effective_rank, diagnostics.participation_ratio,
-        diagnostics.orthogonality_gap, diagnostics.mean_absolute_cosine,
-    ],
-)  # fmt: skip
-def test_activations_must_be_a_batch(measure):
-    with pytest.raises(ValueError, match=r"a batch of examples .*, got \(3,\)"):
-        measure(jnp.ones(3))
-    with pytest.raises(TypeError, match="int32"):
-        measure(jnp.ones((3, 3), jnp.int32))
-
-
 # All of them.
 
 
@@ -320,7 +243,11 @@ def everything(x):
         "weight cosine": diagnostics.weight_gradient_cosine(a, b, per_neuron=True),
         "weight angle": diagnostics.weight_gradient_angle(a, b),
         "update": diagnostics.angular_update(a, b, per_neuron=True),
-        "rate": diagnostics.effective_learning_rate(a, 0.1),
+        "rate": diagnostics.effective_learning_rate(a, 0.1, momentum=0.5),
+        "Adam's rate": diagnostics.effective_learning_rate(a, 0.1, adaptive=True),
+        "batch": diagnostics.batch_dependence(
+            jnp.sort, x, jax.random.key(0), batch_size=2, redraws=2
+        ),
         "percentiles": diagnostics.activation_percentiles(x),
         "dead": diagnostics.dead_units(x),
         "isometry": diagnostics.isometry_gap(x),
@@ -366,9 +293,10 @@ with install_import_hook("jbn", "beartype.beartype"):
     from jbn import diagnostics
 import sys
 import jax, jax.numpy as jnp
-sys.path.append("tests")
+sys.path += ["tests", "tests/jbn"]
 import test_diagnostics
-from test_diagnostics_landscape import measure, network
+from losses import network
+from test_diagnostics_landscape import measure
 jax.eval_shape(test_diagnostics.everything, jnp.ones((4, 5, 3)))
 jax.eval_shape(measure, network()[1])
 print("checked")

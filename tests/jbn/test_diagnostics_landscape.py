@@ -6,44 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from losses import BASIS, KEY, SPECTRUM, network, quadratic
 
 from jbn import diagnostics
-
-# A quadratic loss in hiding: any spectrum, in a basis of no special directions.
-BASIS = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0]
-SPECTRUM = np.array([9.0, 4.0, 4.0, 3.0, 1.0, 0.5, 0.1, 0.0, -0.2, -1.0, -2.0, -12.0])
-
-
-def quadratic(spectrum=SPECTRUM, dtype=jnp.float32):
-    matrix = jnp.asarray((BASIS * spectrum) @ BASIS.T, dtype)
-
-    def loss_fn(params):
-        w = ravel_pytree(params)[0]
-        return w @ matrix @ w / 2
-
-    params = {"a": jnp.linspace(0, 1, 8, dtype=dtype).reshape(2, 4), "b": jnp.ones(4, dtype)}
-    return loss_fn, params
-
-
-def network(dtype=jnp.float32):
-    """A loss that is no quadratic, of 3 x 3 + 3 + 3 parameters."""
-    x = jax.random.normal(jax.random.key(0), (6, 3), dtype)
-    params = {
-        "layer_1": {"kernel": jax.random.normal(jax.random.key(1), (3, 3), dtype)},
-        "layer_10": {"kernel": jax.random.normal(jax.random.key(2), (3, 3), dtype)},
-        "layer_2": {"kernel": jax.random.normal(jax.random.key(3), (3, 1), dtype)},
-        "shift": jnp.ones(3, dtype),
-    }
-
-    def loss_fn(params):
-        h = jnp.tanh(x @ params["layer_1"]["kernel"] + params["shift"][None])
-        h = jnp.tanh(h @ params["layer_2"]["kernel"] @ jnp.ones((1, 3), dtype))
-        return jnp.mean(jnp.square(h @ params["layer_10"]["kernel"] - 1))
-
-    return loss_fn, params
-
-
-KEY = jax.random.key(7)
 
 
 def eigenvalues(loss_fn, params, **options):
@@ -223,7 +188,8 @@ def test_gradient_shift_moves_the_layers_below_and_no_others():
 def test_gradient_shift_of_part_of_a_network_leaves_the_rest():
     loss_fn, params = network()
     moved = jax.tree.map(lambda w: w + 1, params)
-    part = diagnostics.gradient_shift(loss_fn, params, moved, ["layer_1/kernel", "layer_10"])
+    layers, rest = ["layer_1/kernel", "layer_10"], ["layer_2", "shift"]
+    part = diagnostics.gradient_shift(loss_fn, params, moved, layers, unmoved=rest)
     only = {**params, "layer_1": moved["layer_1"]}
     expected = jax.grad(loss_fn)(params)["layer_10"]["kernel"]
     expected = jnp.linalg.norm(expected - jax.grad(loss_fn)(only)["layer_10"]["kernel"])
@@ -237,6 +203,7 @@ def test_gradient_shift_of_part_of_a_network_leaves_the_rest():
         (["layer"], "'layer' names no array"),
         (["layer_1", "layer_1/kernel"], "layers must be disjoint"),
         ([], "at least one"),
+        (["layer_1", "layer_10"], r"layers leave layer_2/kernel, shift unmoved. Put each"),
     ],
 )
 def test_gradient_shift_names_layers_that_are_not_there(layers, message):
@@ -251,6 +218,8 @@ def measure(params):
     there = jax.tree.map(lambda w: w * 0.9, params)
     found = eigenvalues(loss_fn, params, which="both", iterations=24)
     return (
+        diagnostics.sharpness(loss_fn, params, KEY, learning_rate=0.1, iterations=24),
+        diagnostics.hessian_trace(loss_fn, params, KEY, probes=4),
         diagnostics.along_gradient(loss_fn, params, jnp.array([0.1, 0.2])),
         diagnostics.gradient_shift(loss_fn, params, there, ORDER),
         diagnostics.hessian_vector_product(loss_fn, params, there),

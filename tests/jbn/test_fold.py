@@ -157,7 +157,7 @@ def test_a_linen_model_folds(norm, affine):
         "last": ("dense3",),
     }
     assert report.kept.keys() == {"first", "again", "residual", "other_axis", "of_shared"}
-    assert "conv: it pads with zeros" in report.kept["first"]
+    assert "into conv: conv pads with zeros" in report.kept["first"]
     assert "feature axis" in report.kept["other_axis"]
     assert "only it reads" in report.kept["residual"]
     assert "more than once" in report.kept["of_shared"]

@@ -1,6 +1,7 @@
 """Inference of every variant: what recalibration measures and the experiments evaluate with."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import chex
 import flax.linen as nn
@@ -130,12 +131,13 @@ def test_axis_names_reach_a_variant_as_they_are():
             moments = jbn.Moments(total, jnp.ones_like(total), jnp.ones_like(total))
             return batch.normalize(moments, affine, epsilon), moments
 
-    def run(x):
+    def run(x, variant):
         options = {"axis_name": "d", "axis_index_groups": [[0, 1], [2, 3]], "momentum": 0.0}
-        return jbn.batch_norm(x, *jbn.init(5), variant=Pmean(), **options)[1].mean
+        return jbn.batch_norm(x, *jbn.init(5), variant=variant, **options)[1].mean
 
-    mean = jax.vmap(run, axis_name="d")(X.reshape(4, 12, 5))
-    chex.assert_trees_all_close(mean[2], X.mean(0), rtol=1e-5)
+    for variant in (Pmean(), jbn.Noisy(jax.random.key(2), base=Pmean())):
+        mean = jax.vmap(partial(run, variant=variant), axis_name="d")(X.reshape(4, 12, 5))
+        chex.assert_trees_all_close(mean[2], X.mean(0), rtol=1e-5)
 
 
 def test_a_mean_of_ones_own_is_over_mask_devices_and_groups():

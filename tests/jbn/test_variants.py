@@ -56,7 +56,7 @@ def test_renorm_lies_between_training_and_inference():
 def test_renorm_begins_as_batch_norm_and_opens():
     @jax.jit
     def bounds(step, **options):
-        renorm = jbn.Renorm.at(step, **options)
+        renorm = jbn.RenormSchedule(**options).at(step)
         return jnp.stack([jnp.asarray(bound) for bound in (renorm.r_max, renorm.d_max)])
 
     published = {
@@ -68,11 +68,14 @@ def test_renorm_begins_as_batch_norm_and_opens():
     }
     for step, right in published.items():
         np.testing.assert_allclose(bounds(step), right, rtol=1e-6)
-    opened = [jbn.Renorm.at(step, warmup=9, r_steps=0, d_steps=0) for step in (8, 9)]
+    opened = [jbn.RenormSchedule(9, r_steps=0, d_steps=0).at(step) for step in (8, 9)]
     chex.assert_trees_all_close(opened[0], jbn.Renorm(1.0, 0.0))
     chex.assert_trees_all_close(opened[1], jbn.Renorm(3.0, 5.0))
     with pytest.raises(ValueError, match="step"):
-        jbn.Renorm.at(-1)
+        jbn.RenormSchedule().at(-1)
+    for options in ({"warmup": -1}, {"r_max": 0.5}, {"d_max": -1.0}, {"r_steps": "3"}):
+        with pytest.raises((ValueError, TypeError), match=next(iter(options))):
+            jbn.RenormSchedule(**options)
 
 
 def test_renorm_is_the_papers_algorithm():
@@ -87,6 +90,26 @@ def test_renorm_is_the_papers_algorithm():
     # r and d are constants to the gradient: it is that of Standard, r times.
     expected = gradient(jbn.Standard()) * row(r)
     chex.assert_trees_all_close(gradient(jbn.Renorm(1.2, 0.3)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("sd", "elsewhere"), [(1, 6.6e-4), (0.1, 5.3e-2), (0.03, 0.17)])
+def test_renorm_without_clipping_trains_as_it_infers(sd, elsewhere):
+    """So the paper's formula does; epsilon added after the division by r^2 does not."""
+    with jax.enable_x64(True):
+        x = sd * np.random.default_rng(0).normal(size=(256, 1))
+        mean, var, eps = x.mean(0), x.var(0), 1e-3
+        old_mean, old_var = mean - sd / 2, var / 1.1**2
+        stats = jbn.RunningStats(jnp.asarray(old_mean), jnp.asarray(old_var))
+        affine, _ = jbn.init(1, jnp.float64)
+        y, _ = jbn.batch_norm(
+            jnp.asarray(x), affine, stats, variant=jbn.Renorm(3.0, 5.0), epsilon=eps
+        )
+        inference = (x - old_mean) / np.sqrt(old_var + eps)
+        assert np.abs(y - inference).max() < 1e-14
+        r = np.sqrt((var + eps) / (old_var + eps))
+        d = (mean - old_mean) / np.sqrt(old_var + eps)
+        theirs = (x - mean + d * np.sqrt(var) / r) / np.sqrt(var / r**2 + eps)
+        np.testing.assert_allclose(np.abs(theirs - inference).max(), elsewhere, rtol=0.03)
 
 
 def test_a_schedule_of_renorm_does_not_recompile():

@@ -74,7 +74,8 @@ def random_pass(
 
 
 def _effective_ranks(seeds: np.ndarray, variant: Variant | None, relu: bool) -> np.ndarray:
-    run = partial(random_pass, variant, relu, effective_rank, _WIDTH, _DEPTH, _EVERY)
+    rank = partial(effective_rank, squared=True)
+    run = partial(random_pass, variant, relu, rank, _WIDTH, _DEPTH, _EVERY)
     return spread(run, seeds)
 
 

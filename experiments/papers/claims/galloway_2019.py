@@ -17,6 +17,7 @@ from experiments.papers.claim import (
     at_least,
     at_most,
 )
+from experiments.papers.tools.mlp import cross_entropy
 from experiments.papers.tools.spread import spread_each
 from experiments.papers.tools.training import (
     NORMS,
@@ -29,7 +30,6 @@ from experiments.papers.tools.training import (
     relu_task,
     unit_interval,
 )
-from experiments.study.models import cross_entropy
 
 NOISE = 0.5
 PERTURBATION = 0.05

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least
+from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.spread import spread_each
 from experiments.papers.tools.training import (
     Images,
@@ -18,7 +19,6 @@ from experiments.papers.tools.training import (
     standardized,
     with_population_stats,
 )
-from experiments.study.models import MLP
 from jbn import Ghost, Standard, Variant
 
 _BATCH_SIZE = 1024

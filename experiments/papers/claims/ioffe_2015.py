@@ -22,6 +22,7 @@ from experiments.papers.claim import (
     at_most,
     once,
 )
+from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.spread import spread_each
 from experiments.papers.tools.training import (
     NORMS,
@@ -38,7 +39,6 @@ from experiments.papers.tools.training import (
 )
 from experiments.study.data import binary
 from experiments.study.measure import typical_percentiles
-from experiments.study.models import MLP
 from jbn import Variant
 
 _CITATION = (

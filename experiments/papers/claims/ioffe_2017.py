@@ -19,6 +19,7 @@ from experiments.papers.claim import (
     at_least,
     between,
 )
+from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.spread import spread_each
 from experiments.papers.tools.training import (
     Images,
@@ -30,7 +31,6 @@ from experiments.papers.tools.training import (
     standardized,
     uniformly,
 )
-from experiments.study.models import MLP
 from jbn import Renorm, Standard, Variant
 
 _RAMP = (200, 800)
@@ -73,8 +73,10 @@ def ramped(start: int, end: int, step: jax.Array, key: jax.Array) -> Renorm:
 def trained_accuracy(
     task: Task, steps: int, images: Images, seed: jax.Array, learning_rate: jax.Array
 ) -> jax.Array:
-    """With the running average of the statistics; mean of five looks in the last third, for such
-    networks are better at one step and worse at another."""
+    """With the running average of the statistics; mean of five looks in the last third.
+
+    Such networks are better at one step and worse at another.
+    """
 
     def look(state: State, _: None) -> tuple[State, jax.Array]:
         state = advance(task, images, state, steps // 15)[0]

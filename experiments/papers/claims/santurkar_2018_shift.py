@@ -42,8 +42,10 @@ def noisy_task(depth: int) -> Task:
 def accuracy_and_drift(
     task: Task, window: int, images: Images, seed: jax.Array, learning_rate: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Four times in a run test accuracy, and how far the mean of a unit's batch moved, in standard
-    deviations of the batch: mean over the units of the fifth hidden layer."""
+    """Four times in a run test accuracy, and how far the mean of a unit's batch moved.
+
+    In standard deviations of the batch: mean over the units of the fifth hidden layer.
+    """
 
     def watched(state: State, _: None) -> tuple[State, tuple[jax.Array, jax.Array]]:
         state, seen = step(task, images, state)
@@ -113,7 +115,8 @@ def shifts(
         state = advance(task, images, state, _BETWEEN)[0]
         loss_fn = next_loss(task, images, state)
         moved = step(task, images, state)[0]
-        seen = gradient_shift(lambda w: loss_fn(w)[0], state.params, moved.params, layers)
+        loss_of = lambda w: loss_fn(w)[0]  # noqa: E731
+        seen = gradient_shift(loss_of, state.params, moved.params, layers, unmoved=["output"])
         return state, seen
 
     start = begin(task, images, seed, learning_rate)

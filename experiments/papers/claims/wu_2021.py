@@ -18,6 +18,7 @@ from experiments.papers.claim import (
     between,
     near,
 )
+from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.spread import spread
 from experiments.papers.tools.training import (
     Images,
@@ -29,7 +30,6 @@ from experiments.papers.tools.training import (
     unit_interval,
     with_population_stats,
 )
-from experiments.study.models import MLP
 from jbn import Standard
 
 _MOMENTUM = 0.99

@@ -19,9 +19,9 @@ from experiments.papers.claim import (
     between,
 )
 from experiments.papers.claims.yang_2019 import CITATION, relu_rate
+from experiments.papers.tools.mlp import cross_entropy
 from experiments.papers.tools.spread import spread_each
 from experiments.study.data import Data
-from experiments.study.models import cross_entropy
 from jbn import Affine, batch_norm, init
 
 _WIDTH = 100

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.papers.tools.deep import NO_EPSILON
+from experiments.papers.tools.mlp import MLP, cross_entropy, in_training
 from experiments.study.data import load
-from experiments.study.models import MLP, cross_entropy, in_training
 from jbn import Standard
 
 NUM_PIXELS = 64

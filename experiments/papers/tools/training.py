@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.papers.tools.mlp import MLP, cross_entropy, in_training
 from experiments.study.data import Data
-from experiments.study.models import MLP, cross_entropy, in_training
 from experiments.study.train import key_of
 from jbn import Standard, Variant
 
@@ -104,8 +104,10 @@ def begin(task: Task, images: Images, seed: jax.Array, learning_rate: jax.Array)
 def next_loss(
     task: Task, images: Images, state: State
 ) -> Callable[[Any], tuple[jax.Array, tuple[Any, tuple[jax.Array, ...]]]]:
-    """The loss of the next step's batch, and the running statistics and activations' inputs with
-    it, as a function of the weights."""
+    """The loss of the next step's batch as a function of the weights.
+
+    With it come the running statistics and the activations' inputs.
+    """
     rows = task.draw(images, key_of(state.seed, _BATCHES, state.step), task.batch_size)
     x, labels = pixels(images, images.train[rows]), images.train_labels[rows]
     model = task.model
@@ -146,8 +148,7 @@ def advance(task: Task, images: Images, state: State, steps: int) -> tuple[State
 
 
 def with_population_stats(task: Task, images: Images, state: State) -> State:
-    """PreciseBN: running statistics that are the population's at these weights, not an average
-    over weights past."""
+    """PreciseBN: running statistics of the population at these weights, not at those of before."""
     stride = max(images.train.shape[0] // _POPULATION, 1)
     x = pixels(images, images.train[::stride])
     _, _, batch_stats = in_training(task.model, state.params, state.batch_stats, x, momentum=0.0)

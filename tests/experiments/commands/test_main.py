@@ -10,15 +10,19 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments.__main__ import main
+from experiments.commands.run import _failures
+from experiments.runner.checkpoint import CheckpointError
+from experiments.runner.folder import FolderError
 from experiments.system.devices import use_all_cores
+from experiments.system.files import SaveError
+from experiments.system.lock import LockedError
 
 CONFIG = """
-from experiments.study.config import Study
-from jbn import Standard
+from experiments.study import MLP, Standard, Study
 
 study = Study(
     name="tiny", claim="it runs", data="digits", norms={"none": None, "bn": Standard()},
-    widths=(5,), activation="relu", optimizer="sgd", learning_rates=(0.1, 1.0), seeds=(0, 1),
+    network=MLP((5,), "relu"), optimizer="sgd", learning_rates=(0.1, 1.0), seeds=(0, 1),
     batch_size=8, steps=8, evaluate_every=4,
 )
 """
@@ -41,7 +45,8 @@ def refused(capsys, *arguments: object) -> str:
 
 def test_run_writes_results_and_report_with_fields_overridden(config, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
-    main(["run", str(config), "--out", str(out), "--widths", "4", "--init-std", "0.2"])
+    network = ["--network", "MLP((4,), 'gelu')", "--optimizer", "momentum"]
+    main(["run", str(config), "--out", str(out), *network, "--init-std", "0.2"])
     assert {path.name for path in out.iterdir()} >= {
         "config.json",
         "metrics.nc",
@@ -50,7 +55,9 @@ def test_run_writes_results_and_report_with_fields_overridden(config, tmp_path, 
         "figures",
     }
     fields = json.loads((out / "config.json").read_text())
-    assert (fields["widths"], fields["init_std"], fields["steps"]) == ([4], 0.2, 8)
+    assert (fields["init_std"], fields["steps"]) == (0.2, 8)
+    assert fields["network"] == 'MLP((4,), "gelu")'
+    assert fields["optimizer"] == "SGD(momentum=0.9)"
     assert str(out / "report.html") in capsys.readouterr().out
     (out / "report.html").unlink()
     main(["report", str(out)])
@@ -81,7 +88,10 @@ def test_help_of_run_explains_fields_and_shows_the_defaults_of_the_config(config
         main(["run", str(config), "--help"])
     assert stopped.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "Units of each hidden layer" in shown
+    assert "digits|mnist|binary-mnist|" in shown
+    assert "sgd|momentum|adam|adamw|" in shown
+    assert "classification|regression|" in shown
+    assert "(default: 'MLP((5,), \"relu\")')" in shown
     assert "(default: 0.1 1.0)" in shown
 
 
@@ -128,15 +138,28 @@ def test_one_value_of_a_field_or_several(config, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        (["--widths", "64.5"], "--widths"),
+        (["--network", "MLP((64.5,), 'relu')"], "widths=(64.5,): needs a tuple of whole numbers"),
         (["--batch-sise", "8"], "--batch-size"),
-        (["--activation", "swish"], "--activation"),
+        (["--data", "cifar"], "--data"),
+        (["--schedule", "step"], "--schedule"),
         (["--learning-rates", "fast"], "--learning-rates"),
     ],
-    ids=["wrong type", "misspelt", "no such choice", "not a number"],
+    ids=["wrong type", "misspelt", "no such word", "no such choice", "not a number"],
 )
 def test_an_override_that_cannot_be_read(config, tmp_path, capsys, override, says):
     assert says in refused(capsys, "run", config, "--out", tmp_path, *override)
+
+
+def test_an_error_in_a_network_is_one_line_that_names_its_own(config, tmp_path, capsys):
+    config.write_text(CONFIG.replace('MLP((5,), "relu")', "lambda norm: 1 / 0"))
+    message = refused(capsys, "run", config, "--out", tmp_path / "out")
+    assert message == f"norms['none']: ZeroDivisionError: division by zero ({config}:6)"
+
+
+def test_data_that_cannot_be_used_is_one_line(config, tmp_path, capsys):
+    data = f"Csv('{tmp_path}/absent.csv', 'y')"
+    message = refused(capsys, "run", config, "--out", tmp_path / "out", "--data", data)
+    assert message.startswith(f"{tmp_path}/absent.csv: cannot be read as CSV (No such file")
 
 
 def test_a_run_without_out(config, capsys):
@@ -212,3 +235,20 @@ def test_devices_are_settled_before_jax_is_imported():
     assert int(done.stdout) == (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OSError(28, "No space left on device"), 1),
+        (SaveError(28, "No space left on device", "out/metrics.nc"), 1),
+        (CheckpointError("of another program"), 1),
+        (FolderError("is another study's"), 2),
+        (LockedError("is held"), 2),
+    ],
+)
+def test_only_what_comes_before_training_is_status_2(capsys, error, status):
+    with pytest.raises(SystemExit) as stopped, _failures():
+        raise error
+    assert stopped.value.code == status
+    assert capsys.readouterr().err == f"{error}\n"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from experiments.papers.claims import galloway_2019, hoffer_2017, ioffe_2017, wu_2021
+from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.training import Task, standardized, unit_interval
 from experiments.study.data import load
-from experiments.study.models import MLP
 from jbn import Ghost, Standard
 
 MODEL = MLP((20, 20), jax.nn.relu, jax.nn.initializers.he_normal(), Standard())

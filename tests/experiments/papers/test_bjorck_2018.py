@@ -7,9 +7,9 @@ import pytest
 
 from experiments.papers.claim import Setting
 from experiments.papers.claims import bjorck_2018
+from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.training import Task, standardized
 from experiments.study.data import load
-from experiments.study.models import MLP
 from jbn import Standard
 
 

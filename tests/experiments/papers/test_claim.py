@@ -1,7 +1,9 @@
 """When a claim counts as reproduced, and how it is told."""
 
+import dataclasses
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +143,61 @@ def test_the_command_writes_what_it_measured(two_claims, tmp_path, monkeypatch, 
     assert (tmp_path / "papers" / "someone-claims.svg").is_file()
 
 
+def test_a_page_is_merged_and_a_claim_is_not_measured_twice(two_claims, tmp_path, monkeypatch):
+    def run(*arguments):
+        papers.main([*arguments, "--quick", "--out", str(tmp_path), "--data-dir", "x"])
+        content = json.loads((tmp_path / "papers.json").read_text())
+        return {claim["name"]: claim for claim in content["claims"]}
+
+    monkeypatch.setattr(papers, "_mnist", lambda _: (object(), ""))
+    monkeypatch.setattr(catalogue, "CLAIMS", two_claims[::-1])
+    first = run("someone-claims", "--again", "5")
+    figure = (tmp_path / "papers" / "someone-claims.svg").read_bytes()
+    both = run("other-claims")
+    assert [*both] == ["other-claims", "someone-claims"]  # in the catalogue's order
+    assert both["someone-claims"] == first["someone-claims"]
+    page = (tmp_path / "papers.md").read_text()
+    assert "## someone-claims" in page
+    assert "## other-claims" in page
+    assert "papers someone-claims --again 5 --quick" in page  # what it was measured with
+    assert (tmp_path / "papers" / "someone-claims.svg").read_bytes() == figure
+
+    asked = []
+    measure = two_claims[0].measure
+    claims = [
+        dataclasses.replace(c, measure=lambda s, c=c: asked.append((c.name, s)) or measure(s))
+        for c in two_claims
+    ]
+    monkeypatch.setattr(catalogue, "CLAIMS", tuple(claims))
+    again = run("--again", "5", "7", "--resume")
+    assert [(name, setting.first_seed) for name, setting in asked] == [
+        ("other-claims", 5),
+        ("someone-claims", 7),
+        ("other-claims", 7),
+    ]
+    assert again["someone-claims"]["checks"] == first["someone-claims"]["checks"]
+    assert set(again["someone-claims"]["verdict_with_other_seeds"]) == {"5", "7"}
+    asked.clear()
+    run("--seed", "3", "--resume")  # other seeds: nothing of that was measured
+    assert len(asked) == 2
+
+
+def test_killed_between_two_claims_it_goes_on(two_claims, tmp_path, monkeypatch):
+    def die(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(papers, "_mnist", lambda _: (object(), ""))
+    dying = dataclasses.replace(two_claims[1], measure=die)
+    monkeypatch.setattr(catalogue, "CLAIMS", (two_claims[0], dying))
+    with pytest.raises(KeyboardInterrupt):
+        papers.main(["--out", str(tmp_path)])
+    monkeypatch.setattr(
+        catalogue, "CLAIMS", (dataclasses.replace(two_claims[0], measure=die), two_claims[1])
+    )
+    papers.main(["--out", str(tmp_path), "--resume"])
+    assert "## other-claims" in (tmp_path / "papers.md").read_text()
+
+
 def test_without_mnist_its_claims_are_left_out(two_claims, monkeypatch, capsys):
     from experiments.study import data
 
@@ -161,9 +218,27 @@ def test_without_mnist_its_claims_are_left_out(two_claims, monkeypatch, capsys):
         (["nobody"], "'nobody': no claim of this name"),
         (["--seed", "-1"], "seed -1: needs a whole number from 0"),
         (["--data-dir", "/nowhere"], "/nowhere: has neither train-images"),
+        (["--seed", "1", "--again", "1"], "--seed and --again: need other seeds each"),
+        (["--resume"], "--resume: needs --json or --out"),
+        (["--json", "."], ".: cannot be written (is no file)."),
+        (["--json", "/dev/full"], "/dev/full: cannot be written (is no file)."),
+        (["--json", "file/x.json"], "file/x.json: cannot be written (File exists)."),
+        (["--out", "file"], "file/papers.json: cannot be written (File exists)."),
+        (["--json", "file"], "file: is not what `papers --json` writes"),
+        (["--out", "mine"], "mine/papers.md: is there, and mine/papers.json, which"),
+        (["--out", "/proc/x"], "/proc/x/papers.json: cannot be written (No such file"),
     ],
 )
-def test_bad_input_ends_with_one_line(two_claims, arguments, says, capsys):
+def test_bad_input_ends_with_one_line(two_claims, arguments, says, capsys, tmp_path, monkeypatch):
+    def measure(_):
+        raise AssertionError
+
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    Path("mine").mkdir()
+    Path("mine/papers.md").write_text("mine")
+    claims = [dataclasses.replace(claim, measure=measure) for claim in two_claims]
+    monkeypatch.setattr(catalogue, "CLAIMS", tuple(claims))
     with pytest.raises(SystemExit) as ended:
         papers.main(arguments)
     assert ended.value.code == 2

@@ -8,9 +8,9 @@ import pytest
 from experiments.papers.claim import Setting
 from experiments.papers.claims import ioffe_2015
 from experiments.papers.claims.ioffe_2015 import CONFIGS, Course
+from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.training import Task, unit_interval
 from experiments.study.data import binary, load
-from experiments.study.models import MLP
 from jbn import Standard
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from experiments.papers.claim import Setting, once
 from experiments.papers.tools import training
+from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.spread import combinations
 from experiments.papers.tools.training import Task
 from experiments.study.data import load
-from experiments.study.models import MLP
 from jbn import Standard
 
 HE = jax.nn.initializers.he_normal()

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from synthetic import learning, study
+from synthetic import keep, learning, study
 
 from experiments.report.comparison import write_comparison
 from experiments.report.write import write_report
@@ -42,8 +42,7 @@ def page(tmp_path_factory):
     ]
     folder = tmp_path_factory.mktemp("study")
     dataset = study(np.array(accuracy), rates=rates, layers=4, every=20)
-    dataset.to_netcdf(folder / "metrics.nc", engine="scipy")
-    return write_report(folder)
+    return write_report(keep(dataset, folder))
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +133,7 @@ def test_a_comparison(chromium, tmp_path, width):
     rates = [0.1, 1.0]
     for folder, gained in zip(folders, (0.1, -0.1)):
         accuracy = [[learning(0.8 + added, 6)] * 2 for added in (0, gained)]
-        folder.mkdir()
-        study(np.array(accuracy), rates=rates).to_netcdf(folder / "metrics.nc", engine="scipy")
+        keep(study(np.array(accuracy), rates=rates), folder)
     page = write_comparison(folders, tmp_path / "comparison.html")
     visit(chromium, page, width)
     assert_silent(chromium, page)

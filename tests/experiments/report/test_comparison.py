@@ -2,22 +2,16 @@
 
 import numpy as np
 import pytest
-from synthetic import learning, study
+from synthetic import keep, learning, study
 
 from experiments.report.comparison import accuracy, comparison_table, gain, write_comparison
-
-
-def folder(path, dataset):
-    path.mkdir(parents=True)
-    dataset.to_netcdf(path / "metrics.nc", engine="scipy")
-    return path
 
 
 @pytest.fixture
 def studies(tmp_path):
     small = study(np.array([[learning(0.8, 9, seeds=3)]]), norms=["plain"], rates=[0.5], every=50)
     pair = study(np.array([[learning(0.9, 6)] * 2, [learning(0.97, 20)] * 2]))
-    return [folder(tmp_path / "one", pair), folder(tmp_path / "two", small)]
+    return [keep(pair, tmp_path / "one"), keep(small, tmp_path / "two")]
 
 
 def test_a_page_of_two_studies(studies, tmp_path):
@@ -52,9 +46,18 @@ def test_curves_of_different_lengths_share_an_axis():
 
 def test_names_that_clash_become_paths(tmp_path):
     dataset = study(np.array([[learning(0.9, 6)]]), norms=["n"], rates=[1.0])
-    folders = [folder(tmp_path / name / "digits", dataset) for name in ("x", "y")]
+    folders = [keep(dataset, tmp_path / name / "digits") for name in ("x", "y")]
     page = write_comparison(folders, tmp_path / "c.html").read_text(encoding="utf-8")
     assert all(f"<dt>{one}</dt>" in page for one in folders)
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path):
+    dataset = study(np.array([[learning(0.9, 6)]]), norms=["n"], rates=[1.0])
+    folders = [keep(dataset, tmp_path / name) for name in ("a\udcff b", "\x1b")]
+    page = write_comparison(folders, tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "a\\udcff b" in page
+    assert rf"'{tmp_path}/a\udcff b'" in page.replace("&#39;", "'")
+    assert "\x1b" not in page
 
 
 @pytest.mark.parametrize("twice", [1, 2])
@@ -84,6 +87,6 @@ def test_the_map_of_gains():
 
 def test_without_a_baseline_there_is_no_map(tmp_path):
     dataset = study(np.array([[learning(0.9, 6)]]), norms=["n"], rates=[1.0])
-    folders = [folder(tmp_path / name, dataset) for name in ("x", "y")]
+    folders = [keep(dataset, tmp_path / name) for name in ("x", "y")]
     page = write_comparison(folders, tmp_path / "c.html").read_text(encoding="utf-8")
     assert "What the norm adds" not in page

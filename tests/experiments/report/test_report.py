@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 from rich.console import Console
-from synthetic import learning, of_several_values, study
+from synthetic import keep, learning, of_several_values, study
 
 from experiments.report import figures
 from experiments.report.captions import CAPTIONS
 from experiments.report.summary import summarize
 from experiments.report.write import print_table, write_report
+from experiments.system import checksums
 
 
 def sweep():
@@ -28,8 +29,7 @@ def sweep():
 
 
 def write(dataset, directory):
-    dataset.to_netcdf(directory / "metrics.nc", engine="scipy")
-    return write_report(directory)
+    return write_report(keep(dataset, directory))
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,8 @@ def test_a_folder_without_a_study_is_named(tmp_path):
 
 def test_a_file_that_is_no_study_is_named(tmp_path):
     (tmp_path / "metrics.nc").write_bytes(b"not netCDF")
-    with pytest.raises(ValueError, match="not readable as netCDF"):
+    checksums.add(tmp_path, ["metrics.nc"])
+    with pytest.raises(ValueError, match="metrics.nc: is no study's result"):
         write_report(tmp_path)
     with pytest.raises(ValueError, match="lacks gradient_noise"):
         write(sweep().drop_vars("gradient_noise"), tmp_path)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from synthetic import study
+from synthetic import of_several_values, study
 
 from experiments.report.findings import findings
 from experiments.report.summary import summarize
@@ -248,7 +248,7 @@ def test_the_limits_are_said():
         "3 seeds",
         "at the rate that the others chose by test accuracy",
         "not in seconds",
-        "A small MLP with hidden layers of 100 on digits says nothing of convolutional",
+        "MLP((100,), 'sigmoid') on Digits() says nothing of other networks",
         "that of “batch norm” is the largest tried",
     ):
         assert said in limits
@@ -257,3 +257,27 @@ def test_the_limits_are_said():
 def test_one_network_is_not_compared():
     shows = findings(summarize(study([[GOOD]], norms=["none"], rates=[1.0])))["shows"]
     assert "nothing is compared" in shows
+
+
+def test_arms_are_compared_at_their_best_settings():
+    summary = summarize(of_several_values())
+    (arm,) = summary["arms"]
+    assert (arm["baseline"], arm["norm"]) == ("none", "bn")
+    assert arm["settings"] == {"none": "rate 0.1", "bn": "momentum 0.5, epsilon 0.1, rate 0.1"}
+    assert arm["accuracy_difference"]["mean"] == pytest.approx(0.44, abs=0.005)
+    # The network without norm has neither field: every other is beside it.
+    assert [c["baseline"] for c in summary["comparisons"]] == ["none"] * 4
+
+
+def test_a_network_is_beside_the_baseline_of_the_same_values():
+    accuracy = np.array([[GOOD, GOOD], [BETTER, BETTER], [BETTER, GOOD], [GOOD, BETTER]])
+    names = ["none, a", "none, b", "bn, a", "bn, b"]
+    dataset = study(accuracy, norms=names).assign_coords(
+        label=("norm", ["none", "none", "bn", "bn"]), init_std=("norm", [0.1, 0.4, 0.1, 0.4])
+    )
+    summary = summarize(dataset)
+    pairs = [(c["baseline"], c["norm"]) for c in summary["comparisons"]]
+    assert pairs == [("none, a", "bn, a"), ("none, b", "bn, b")]
+    assert summary["arms"][0]["settings"]["none"] == "init_std 0.4, rate 0.1"
+    assert summary["arms"][0]["accuracy_difference"]["verdict"] == "equal"
+    assert "Each at the best of its settings, 4 at most" in findings(summary)["shows"]

@@ -2,17 +2,20 @@
 
 import errno
 import os
+import zlib
 
 import chex
 import jax
 import numpy as np
 import pytest
+from flax.serialization import msgpack_serialize
 
 from experiments.runner import checkpoint
 from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver, from_arrays, to_arrays
 from experiments.system.files import SaveError, sweep_parts, write_whole
 
 RUNS = 3
+MINE = {"config": "{}", "data": "1f"}
 STATES = {
     "weights": np.arange(8, dtype=np.float32).reshape(4, 2),
     "step": np.array([5, 5, 5, 5], np.int32),
@@ -21,7 +24,7 @@ STATES = {
 
 def sample(done: int) -> Checkpoint:
     measured = {"loss": np.array([np.nan, 0.5], np.float32)}
-    return Checkpoint(done, to_arrays(STATES, RUNS), measured, "{}")
+    return Checkpoint(done, to_arrays(STATES, RUNS), measured, "{}", MINE)
 
 
 @pytest.fixture
@@ -65,23 +68,83 @@ def test_the_last_two_are_kept_in_the_order_of_their_steps(tmp_path):
     assert [checkpoint.read(path).done for path in checkpoint.paths(tmp_path)] == [11, 10]
 
 
-def test_a_damaged_one_is_named_and_removed(tmp_path):
+def empty(path):
+    path.write_bytes(b"")
+
+
+def make_a_folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "file").touch()
+
+
+@pytest.mark.parametrize("damage", [empty, make_a_folder])
+def test_a_damaged_one_is_named_and_set_aside(tmp_path, damage):
     saver = Saver(tmp_path)
     for done in (1, 2):
         saver.save(sample(done))
     newest = checkpoint.paths(tmp_path)[0]
-    newest.write_bytes(b"")
+    damage(newest)
     assert checkpoint.peek(tmp_path).done == 1
     assert newest.exists()
     said = []
-    assert checkpoint.newest(tmp_path, said.append).done == 1
+    assert checkpoint.unpack(checkpoint.newest(tmp_path, MINE, said.append)).done == 1
     assert len(said) == 1
     assert str(newest) in said[0]
     assert not newest.exists()
+    saver.save(sample(2))
+    assert checkpoint.unpack(checkpoint.newest(tmp_path, MINE, pytest.fail)).done == 2
+    checkpoint.clear(tmp_path)
+    assert not checkpoint.paths(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda fields: fields | {"more": 1},
+        lambda fields: {k: v for k, v in fields.items() if k != "state"},
+        lambda _: [1, 2],
+        lambda _: "text",
+        lambda fields: fields | {"done": 2.5},
+        lambda fields: fields | {"done": "2"},
+        lambda fields: fields | {"state": "text"},
+        lambda fields: fields | {"measured": {"loss": 1}},
+        lambda fields: fields | {"environment": "{"},
+        lambda fields: fields | {"environment": 1},
+        lambda fields: fields | {"belongs_to": 1},
+        lambda fields: fields | {"belongs_to": {"config": 1}},
+    ],
+)
+def test_what_has_a_right_checksum_and_is_not_ours_is_damaged(saved, change):
+    content = msgpack_serialize(change(sample(5)._asdict()))
+    packed = b"jbn checkpoint 2\n" + zlib.crc32(content).to_bytes(4, "big") + content
+    saved.write_bytes(packed)
+    with pytest.raises(CheckpointError, match="its content is no checkpoint's"):
+        checkpoint.read(saved)
+
+
+def test_one_of_another_version_is_said_to_be(saved):
+    saved.write_bytes(saved.read_bytes().replace(b"checkpoint 2", b"checkpoint 3", 1))
+    with pytest.raises(CheckpointError, match="of another version"):
+        checkpoint.read(saved)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "says"),
+    [
+        ({"config": "{1}"}, "with another config. Remove it"),
+        ({"data": "2f", "config": "{1}"}, "with another config and another data. Remove it"),
+        ({"program": "x"}, "with another program. Remove it"),
+    ],
+)
+def test_one_of_another_study_is_refused(saved, tmp_path, theirs, says):
+    with pytest.raises(CheckpointError, match=says):
+        checkpoint.newest(tmp_path, MINE | theirs, pytest.fail)
+    assert saved.exists()
 
 
 def test_a_folder_without_checkpoints(tmp_path):
-    assert checkpoint.newest(tmp_path, pytest.fail) is None
+    assert checkpoint.newest(tmp_path, MINE, pytest.fail) == b""
     checkpoint.clear(tmp_path)
 
 
@@ -158,5 +221,5 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 def test_stale_parts_are_swept(tmp_path):
     (tmp_path / "metrics.nc.part").write_bytes(b"CDF")
     (tmp_path / "metrics.nc").write_bytes(b"CDF")
-    sweep_parts(tmp_path)
+    sweep_parts(tmp_path, ["metrics.nc"])
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.nc"]

@@ -13,8 +13,10 @@ from tensorboardX.record_writer import masked_crc32c
 
 from experiments.__main__ import main
 from experiments.runner import results
-from experiments.runner.events import FOLDER, Events, run_folder
+from experiments.runner.events import Events, run_folder
+from experiments.runner.folder import EVENTS
 from experiments.runner.rows import ROWS, Evaluation
+from experiments.study.trace import trace
 
 Event = vars(event_pb2)["Event"]
 
@@ -48,12 +50,12 @@ def points(folder: Path) -> dict[tuple[str, int], float]:
 def assert_all_points(folder: Path) -> None:
     """The events in `folder` are the rows in it."""
     runs = pd.read_csv(folder / ROWS).groupby(["norm", "learning_rate", "seed"])
-    found = [path for path in (folder / FOLDER).rglob("*") if path.is_file()]
+    found = [path for path in (folder / EVENTS).rglob("*") if path.is_file()]
     assert len(found) == len(runs)
     for (norm, rate, seed), rows in runs:
         table = rows.set_index("step").drop(columns=["norm", "learning_rate", "seed"])
         expected = table.astype(np.float32).stack().dropna()
-        measured = points(folder / FOLDER / run_folder(norm, rate, seed))
+        measured = points(folder / EVENTS / run_folder(norm, rate, seed))
         assert measured == {(tag, step): value for (step, tag), value in expected.items()}
 
 
@@ -75,7 +77,7 @@ def test_killed_and_resumed_there_is_every_point_once(workshop, tmp_path):
 
 def test_asked_for_after_the_end(workshop, tmp_path):
     assert workshop.carry_out(tmp_path)[0] == 0
-    assert not (tmp_path / FOLDER).exists()
+    assert not (tmp_path / EVENTS).exists()
     assert workshop.carry_out(tmp_path, "--tensorboard")[0] == 0
     assert_all_points(tmp_path)
 
@@ -83,14 +85,45 @@ def test_asked_for_after_the_end(workshop, tmp_path):
 def test_a_folder_for_each_run():
     assert run_folder("batch norm", 0.1, 3) == Path("batch norm/lr=0.1,seed=3")
     assert run_folder("with/without", 1e25, 0) == Path("with%2Fwithout/lr=1e+25,seed=0")
-    assert run_folder("..", 1.0, 0) == Path("_../lr=1.0,seed=0")
+    assert run_folder("..", 1.0, 0) == Path("%2E./lr=1.0,seed=0")
+
+
+def test_no_two_runs_share_a_folder(tmp_path):
+    labels = ["a/b", "a%2Fb", "a%252Fb", ".", "..", "%2E", "_..", "../../x", "é" * 200, "é" * 201]
+    labels += ["x" * 250 + end for end in "ab"]
+    labels += [str(run_folder(label, 1.0, 0).parent) for label in labels]
+    folders = {run_folder(label, 1.0, 0) for label in dict.fromkeys(labels)}
+    assert len(folders) == len(dict.fromkeys(labels))
+    for folder in folders:
+        (tmp_path / "tensorboard" / folder).mkdir(parents=True)
+        assert len(folder.parts) == 2
+        assert ".." not in folder.parts
+
+
+def test_only_our_events_are_removed(small, tmp_path):
+    folder = tmp_path / EVENTS / run_folder("no norm", 0.1, 0)
+    folder.mkdir(parents=True)
+    mine = [
+        folder / "events.out.tfevents.1700000000.host.1.0",
+        folder / "notes.txt",
+        tmp_path / EVENTS / "other" / "events.out.tfevents.01700000000000000000",
+    ]
+    mine[-1].parent.mkdir()
+    for path in mine:
+        path.write_text("")
+    dataset = results.blank(trace(small()))
+    dataset.test_loss[...] = 0.5
+    for _ in range(2):
+        Events(tmp_path).begin(dataset, 20)
+        assert all(path.exists() for path in mine)
+        assert len([*folder.iterdir()]) == 3
 
 
 def test_what_was_not_measured_is_no_point(small, tmp_path):
-    dataset = results.blank(small())
+    dataset = results.blank(trace(small()))
     dataset.test_loss[...] = 0.5
     Events(tmp_path).append(dataset, Evaluation("no norm", 0))
-    assert points(tmp_path / FOLDER / run_folder("no norm", 0.1, 0)) == {("test_loss", 0): 0.5}
+    assert points(tmp_path / EVENTS / run_folder("no norm", 0.1, 0)) == {("test_loss", 0): 0.5}
 
 
 def test_without_its_library_it_says_what_to_install(tmp_path, capsys, monkeypatch):

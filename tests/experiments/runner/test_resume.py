@@ -12,13 +12,15 @@ import pytest
 import xarray as xr
 from forked import Workshop, die_at, full_disk_at, on_devices, wait_for_ever
 
+from experiments.runner import results
 from experiments.runner.results import as_arrays
 from experiments.system import lock
 
 KILLS = 12
 MOMENTS = ("half", "whole", "named", "swept")
-# config.json, metrics.csv, a checkpoint at each evaluation of two networks, metrics.nc
-FILES = 2 + 40 + 1
+# config.json, metrics.csv, a checkpoint at each evaluation of two networks; then metrics.csv and
+# metrics.nc, each with its checksum
+FILES = 2 + 40 + 4
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,7 @@ def test_the_same_command_twice_gives_the_same_bytes(workshop, undisturbed, tmp_
         "config.json",
         "metrics.csv",
         "metrics.nc",
+        "SHA256SUMS",
         "summary.json",
         "report.html",
     }
@@ -97,13 +100,14 @@ def test_killed_again_and_again(workshop, undisturbed, tmp_path):
     assert_same(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("moment", ["half", "swept"])
-def test_killed_at_the_very_end(workshop, undisturbed, tmp_path, moment):
-    fate = (FILES, moment)
+@pytest.mark.parametrize(
+    "fate", [(FILES - 3, "named"), (FILES - 1, "named"), (FILES, "half"), (FILES, "named")], ids=str
+)
+def test_killed_at_the_very_end(workshop, undisturbed, tmp_path, fate):
     status, _ = workshop.carry_out(tmp_path, prepare=die_at, prepared_with=fate)
     assert status == -signal.SIGKILL
     status, said = workshop.carry_out(tmp_path)
-    assert (status, "finished before" in said) == (0, moment == "swept")
+    assert (status, "finished before" in said) == (0, fate == (FILES, "named"))
     assert_same(tmp_path, undisturbed)
 
 
@@ -225,8 +229,10 @@ def test_another_config_is_refused(workshop, half_way):
 
 def test_a_folder_older_than_a_field_of_the_config(workshop, undisturbed, tmp_path):
     folder = shutil.copytree(undisturbed, tmp_path / "old")
-    fields = json.loads((folder / "config.json").read_text())
+    dataset = results.load(folder)
+    fields = json.loads(dataset.attrs["config"])
     assert fields.pop("data_parallel") is False
+    results.save(dataset.assign_attrs(config=json.dumps(fields)), folder)
     (folder / "config.json").write_text(json.dumps(fields))
     status, said = workshop.carry_out(folder)
     assert (status, "finished before" in said) == (0, True)

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.runner import results
 from experiments.runner.rows import ROWS, Evaluation, Rows, evaluated
+from experiments.study.trace import trace
 from experiments.system.files import SaveError
 
 PER_LAYER = ("gradient_norm", "gradient_norm_cv", "gradient_noise", "update_ratio")
@@ -17,7 +18,7 @@ PER_LAYER = ("gradient_norm", "gradient_norm_cv", "gradient_noise", "update_rati
 @pytest.fixture
 def dataset(small):
     """Two networks, three rates, two seeds, three evaluations, and no two numbers alike."""
-    dataset = results.blank(small())
+    dataset = results.blank(trace(small()))
     generator = np.random.default_rng(0)
     for name, variable in dataset.data_vars.items():
         if name != "diverged_at":
@@ -49,7 +50,7 @@ def test_all_rows_are_the_dataset(dataset, tmp_path):
 
 
 def test_what_is_swept_has_a_column(small, tmp_path):
-    dataset = results.blank(small(epsilon=(1e-5, 0.1)))
+    dataset = results.blank(trace(small(epsilon=(1e-5, 0.1))))
     dataset.test_loss.values[...] = np.arange(dataset.test_loss.size).reshape(3, 3, 2, 3)
     Rows(tmp_path).begin(dataset, 80)
     frame = pd.read_csv(tmp_path / ROWS)
@@ -82,7 +83,7 @@ def test_rows_that_come_are_the_rows_of_before(dataset, tmp_path):
     for i, evaluation in enumerate(evaluated(dataset, 80)):
         rows.append(dataset, evaluation)
         assert len(pd.read_csv(come / ROWS)) == 6 * (i + 1)
-    rows.end()
+    rows.end(dataset)
     Rows(before).begin(dataset, 80)
     assert (come / ROWS).read_bytes() == (before / ROWS).read_bytes()
 
@@ -112,7 +113,7 @@ def test_a_full_disk_is_named(dataset, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SaveError) as caught:
-        rows.end()
+        rows.end(dataset)
     (tmp_path / ROWS).unlink()
     (tmp_path / ROWS).mkdir()
     with pytest.raises(SaveError) as other:

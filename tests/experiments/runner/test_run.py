@@ -8,6 +8,7 @@ from rich.console import Console
 
 from experiments.runner import results
 from experiments.runner.run import run
+from experiments.study import Classification
 from experiments.study.measure import BINS
 from experiments.system.interrupts import Interrupted
 from jbn import Standard
@@ -36,6 +37,7 @@ def test_the_dataset_has_the_dimensions_of_the_study(measured):
         "seed": 2,
         "step": 3,
         "layer": 3,
+        "place": 3,
         "percentile": 3,
         "bin": BINS,
     }
@@ -43,12 +45,13 @@ def test_the_dataset_has_the_dimensions_of_the_study(measured):
     assert dataset.learning_rate.values.tolist() == [0.1, 1.0, 3.0]
     assert dataset.step.values.tolist() == STEPS
     assert dataset.layer.values.tolist() == ["hidden_1", "hidden_2", "output"]
+    assert dataset.place.values.tolist() == ["norm_1", "norm_2", "output"]
     assert dataset.percentile.values.tolist() == [15, 50, 85]
 
 
 def test_every_variable_says_what_it_is(measured):
     dataset, *_ = measured
-    assert set(dataset.data_vars) == set(results.VARIABLES)
+    assert set(dataset.data_vars) == set(results.variables(Classification(), has_validation=False))
     for name, variable in dataset.data_vars.items():
         assert variable.dtype == (np.int32 if name == "diverged_at" else np.float32)
         assert set(variable.attrs) == {"long_name", "units", "description"}
@@ -110,12 +113,16 @@ def test_a_swept_study_goes_on_to_the_bit(small, tmp_path):
 def test_config_and_environment_are_kept(measured):
     dataset, _, folder = measured
     config = json.loads(dataset.attrs["config"])
-    assert config == json.loads((folder / "config.json").read_text())
+    kept = json.loads((folder / "config.json").read_text())
+    identity = kept.pop("identity")
+    assert config == kept
+    assert identity["networks"] == ["no norm", "batch norm"]
+    assert len(set(identity["programs"].values())) == 2
     assert config["norms"] == {"no norm": None, "batch norm": "Standard()"}
     environment = json.loads(dataset.attrs["environment"])
     assert environment["platform"] == "cpu"
     assert set(environment["versions"]) >= {"python", "jax", "flax", "optax"}
-    assert (dataset.attrs["name"], dataset.attrs["data"]) == ("small", "digits")
+    assert (dataset.attrs["name"], dataset.attrs["data"]) == ("small", "Digits()")
     assert dataset.attrs["command"] == "the command"
 
 

@@ -2,21 +2,24 @@ import dataclasses
 import json
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import pytest
 
-from experiments.study.config import ConfigError, as_json, load_studies, networks, override
+from experiments.study import MLP, Classification, Digits
+from experiments.study.config import as_json, networks_of
+from experiments.study.load import load_studies, override
+from experiments.study.values import ConfigError, show
 from jbn import Ghost, Noisy, Standard
 
 ROOT = Path(__file__).parents[3]
 
 CONFIG = """
-from experiments.study.config import Study
-from jbn import Standard
+from experiments.study import MLP, Study, Standard
 
 study = Study(
-    name="n", claim="c", data="digits", norms={"none": None, "bn": Standard()}, widths=(3,),
-    activation="relu", optimizer="sgd", learning_rates=(0.1,), seeds=(0,), batch_size=2,
+    name="n", claim="c", data="digits", norms={"none": None, "bn": Standard()},
+    network=MLP((3,), "relu"), optimizer="sgd", learning_rates=(0.1,), seeds=(0,), batch_size=2,
     steps=4, evaluate_every=2,
 )
 """
@@ -31,14 +34,15 @@ def config(folder: Path, text: str | bytes) -> Path:
 def test_a_config_file_defines_a_study(tmp_path):
     study = load_studies(config(tmp_path, CONFIG))[""]
     assert study.norms == {"none": None, "bn": Standard()}
-    assert (study.widths, study.schedule, study.init_std) == ((3,), "constant", None)
+    assert (study.network, study.schedule, study.init_std) == (MLP((3,), "relu"), "constant", None)
 
 
 def test_json_holds_every_field(small):
     fields = json.loads(json.dumps(as_json(small(schedule="cosine"))))
     assert fields["norms"] == {"no norm": None, "batch norm": "Standard()"}
     assert fields["schedule"] == "cosine"
-    assert fields["widths"] == [8, 6]
+    assert fields["network"] == 'MLP((8, 6), "sigmoid")'
+    assert fields["data"] == "Digits()"
 
 
 @pytest.mark.parametrize(
@@ -49,21 +53,27 @@ def test_json_holds_every_field(small):
         ("claim", "  "),
         ("data", "cifar"),
         ("norms", {}),
-        ("norms", {"bn": Standard}),
-        ("norms", {"bn": "batch_norm"}),
         ("norms", {"": None}),
         ("norms", [None]),
-        ("widths", ()),
-        ("widths", (0,)),
-        ("widths", (64.5,)),
-        ("widths", ("64",)),
-        ("widths", (True,)),
-        ("widths", [64]),
-        ("widths", 64),
-        ("activation", "swish"),
-        ("activation", ["relu"]),
+        ("network", "mlp"),
+        ("network", None),
         ("optimizer", "lion"),
+        ("optimizer", 3),
+        ("task", "ranking"),
+        ("task", Classification),
+        ("data", Digits),
+        ("data", 3),
         ("schedule", "step"),
+        ("warmup", -1),
+        ("warmup", 40),
+        ("warmup", 1.0),
+        ("clip", 0.0),
+        ("clip", "1"),
+        ("weight_decay", -0.1),
+        ("steps", 2**32),
+        ("learning_rates", (1e39,)),
+        ("learning_rates", (1e-46,)),
+        ("learning_rates", (0.1, 0.1 + 1e-12)),
         ("learning_rates", ()),
         ("learning_rates", (-1.0,)),
         ("learning_rates", (0.0,)),
@@ -106,14 +116,34 @@ def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(small, field,
     with pytest.raises(ValueError, match="needs") as error:
         small(**{field: value})
     message = str(error.value)
-    assert message.startswith(f"{field}={value!r}: needs ")
+    assert message.startswith(f"{field}={show(value)}: needs ")
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("norm", "says"),
+    [
+        (Standard, "norms: Standard: needs None, a variant"),
+        ("batch_norm", 'norms: "batch_norm": needs None, a variant'),
+        (nn.Dense, "norms: Dense: TypeError: "),
+        (lambda: 3, "norms: .*<lambda>: needs None, a variant"),
+    ],
+)
+def test_what_is_no_norm_is_named(small, norm, says):
+    with pytest.raises(ConfigError, match=f"^{says}"):
+        small(norms={"a": norm})
+
+
+def test_a_field_that_its_owner_has_not_is_refused(small):
+    with pytest.raises(ConfigError, match="needs a optimizer with such a field"):
+        small(optimizer="adam", weight_decay=0.1)
+    assert small(optimizer="adamw", weight_decay=(0.0, 0.1)).weight_decay == (0.0, 0.1)
+
+
 def test_several_values_make_as_many_networks_of_those_that_notice_them(small):
-    assert [*networks(small())] == ["no norm", "batch norm"]
+    assert [*networks_of(small())] == ["no norm", "batch norm"]
     study = small(epsilon=(1e-5, 0.1), momentum=(0.5, 1), init_std=(0.25,))
-    assert networks(study) == {
+    assert networks_of(study) == {
         "no norm, init_std=0.25": ("no norm", {"init_std": 0.25}),
         **{
             f"batch norm, init_std=0.25, momentum={m!r}, epsilon={e!r}": (
@@ -129,7 +159,7 @@ def test_several_values_make_as_many_networks_of_those_that_notice_them(small):
 def test_a_label_that_is_the_name_of_a_network_is_refused(small):
     norms = {"bn": Standard(), "bn, epsilon=0.1": None}
     small(norms=norms)
-    with pytest.raises(ValueError, match="^norms=.* needs labels that no network has"):
+    with pytest.raises(ConfigError, match="^norms=.* needs labels that no network has"):
         small(norms=norms, epsilon=(0.1, 1.0))
 
 
@@ -183,8 +213,10 @@ def test_a_study_that_is_something_else(tmp_path):
 
 
 def test_a_misspelt_field_is_recognised(tmp_path):
-    message = said(config(tmp_path, CONFIG.replace("widths", "witdhs")))
-    assert "unknown field 'witdhs'. Did you mean 'widths'?" in message
+    message = said(config(tmp_path, CONFIG.replace("network", "netwrok")))
+    assert "unknown field 'netwrok'. Did you mean 'network'?" in message
+    message = said(config(tmp_path, CONFIG.replace('"relu"', "activatoin='relu'")))
+    assert ":6: MLP has no field 'activatoin'. Did you mean 'activation'?" in message
 
 
 def test_an_unknown_field_lists_the_known(tmp_path):
@@ -194,12 +226,12 @@ def test_an_unknown_field_lists_the_known(tmp_path):
 
 
 def test_a_missing_field_is_named(tmp_path):
-    assert "'widths'" in said(config(tmp_path, CONFIG.replace("widths=(3,),", "")))
+    assert "'seeds'" in said(config(tmp_path, CONFIG.replace("seeds=(0,),", "")))
 
 
 def test_a_bad_value_is_found_on_its_line(tmp_path):
-    message = said(config(tmp_path, CONFIG.replace("widths=(3,)", "widths=(0,)")))
-    assert message == f"{tmp_path}/study.py:5: widths=(0,): needs a tuple of whole numbers from 1."
+    message = said(config(tmp_path, CONFIG.replace("(3,)", "(0,)")))
+    assert message == f"{tmp_path}/study.py:6: widths=(0,): needs a tuple of whole numbers from 1."
 
 
 def test_bad_syntax_is_found_on_its_line(tmp_path):
@@ -223,21 +255,25 @@ SEVERAL = (
     CONFIG.replace("study = Study(", "one = Study(")
     + """
 import dataclasses
-studies = {"a": one, "b, 5 wide": dataclasses.replace(one, widths=(5,))}
+studies = {"a": one, "b, 5 wide": dataclasses.replace(one, network=MLP((5,), "relu"))}
 """
 )
 
 
 def test_several_studies_have_names(tmp_path):
     studies = load_studies(config(tmp_path, SEVERAL))
-    assert {name: study.widths for name, study in studies.items()} == {"a": (3,), "b, 5 wide": (5,)}
+    widths = {name: study.network.widths for name, study in studies.items()}
+    assert widths == {"a": (3,), "b, 5 wide": (5,)}
 
 
 def test_what_is_overridden_is_so_in_all(tmp_path):
     studies = load_studies(config(tmp_path, SEVERAL))
     chosen = dataclasses.replace(studies["a"], steps=8)
     changed = override(studies, studies["a"], chosen)
-    assert [(study.widths, study.steps) for study in changed.values()] == [((3,), 8), ((5,), 8)]
+    assert [(study.network.widths, study.steps) for study in changed.values()] == [
+        ((3,), 8),
+        ((5,), 8),
+    ]
     longer = {**studies, "c": dataclasses.replace(studies["a"], evaluate_every=4)}
     with pytest.raises(ValueError, match="evaluate_every=4: needs a divisor of steps=6"):
         override(longer, studies["a"], dataclasses.replace(chosen, steps=6))

@@ -43,7 +43,8 @@ def check(loaded: data.Data) -> None:
     np.testing.assert_array_equal(loaded.test_labels, [9])
 
 
-def test_digits_are_split_once_and_evenly(digits):
+def test_digits_are_split_once_and_evenly():
+    digits = data.load("digits")
     assert digits.train_images.shape == (1437, 64)
     assert digits.test_images.shape == (360, 64)
     assert digits.train_images.dtype == np.uint8

@@ -11,22 +11,28 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from experiments.study import models, sweep
-from experiments.study.config import ConfigError, Study
-from experiments.study.data import Data
+from experiments.study import norms, sweep
+from experiments.study.config import Study
+from experiments.study.examples import Examples
+from experiments.study.model import find_model
 from experiments.study.sweep import make_mesh, make_sweep, mesh_of, place
+from experiments.study.values import ConfigError
 from jbn import Detached, Ghost, Standard
 from jbn.linen import BatchNorm
 
 RUNS = 6  # three learning rates, two seeds
 
 
+def model_of(study, norm):
+    return find_model(study, norm, (8, 8, 1), 10)
+
+
 def train(
-    study: Study, data: Data, mesh: Mesh, norm=None, learning_rates=None, runs=None
+    study: Study, data: Examples, mesh: Mesh, norm=None, learning_rates=None, runs=None
 ) -> Iterator[Any]:
     """The final state, and what was measured in two windows, of the runs that are not padding."""
     data = place(data, mesh)
-    program: Any = make_sweep(study, norm, mesh)
+    program: Any = make_sweep(study, model_of(study, norm), mesh)
     states = program.init(data)
     runs = runs or len(study.learning_rates) * len(study.seeds)
     for rates in learning_rates or [states.learning_rate]:
@@ -71,7 +77,8 @@ def test_runs_are_ordered_by_learning_rate_then_seed(in_turn):
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 4])
 def test_runs_fill_the_devices(small, digits, devices):
-    program = make_sweep(small(seeds=(0,)), None, make_mesh(jax.devices()[:devices]))
+    study = small(seeds=(0,))
+    program = make_sweep(study, model_of(study, None), make_mesh(jax.devices()[:devices]))
     states = program.init(digits)
     assert program.runs == 3
     assert len(states.seed) == -(-3 // devices) * devices
@@ -90,13 +97,13 @@ def test_what_is_swept_makes_the_runs_of_a_study_for_each_value(small, digits):
             np.testing.assert_array_equal(mine.swept[name], np.float32([value, value]))
         # A number that a program is given may be rounded at another place than one that is in it.
         chex.assert_trees_all_close(mine._replace(swept={}), alone, rtol=1e-4, atol=1e-5)
-    finals = together.batch_stats["norm_1"]["mean"]
+    finals = together.collections["batch_stats"]["norm_1"]["mean"]
     assert len(np.unique(np.asarray(finals), axis=0)) == 16
 
 
 def test_what_is_swept_of_a_network_without_norm(small, digits):
     study = small(init_std=(0.3, 1.0), epsilon=(1e-3, 1.0))
-    program = make_sweep(study, None, make_mesh())
+    program = make_sweep(study, model_of(study, None), make_mesh())
     assert program.runs == 12
     assert set(program.init(digits).swept) == {"init_std"}
 
@@ -120,7 +127,7 @@ def test_devices_that_do_not_meet_are_noticed(small, digits, one_device, monkeyp
     if forgotten == "gradients":
         monkeypatch.setattr(jax.lax, "pmean", lambda tree, axis_name: tree)
     else:
-        monkeypatch.setattr(models, "BatchNorm", lambda *a, axis_name, **b: BatchNorm(*a, **b))
+        monkeypatch.setattr(norms, "BatchNorm", lambda *a, axis_name, **b: BatchNorm(*a, **b))
     study = small(**fields, data_parallel=True)
     spread = next(train(study, digits, mesh_of(study), Standard()))
     with pytest.raises(AssertionError):

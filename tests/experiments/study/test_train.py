@@ -8,8 +8,9 @@ import optax
 import pytest
 
 from experiments.study import train
-from experiments.study.data import Data
+from experiments.study.examples import Examples
 from experiments.study.measure import BIN_EDGES
+from experiments.study.model import find_model
 from experiments.study.train import make_optimizer, make_run
 from jbn import Ghost, Noisy, Renorm, Running, Standard
 
@@ -42,20 +43,24 @@ def loss(params, x, y):
 loss_and_gradient = jax.jit(jax.value_and_grad(loss))
 
 
-def batch(data: Data, seed: int, stream: int, *path: int, size: int = 16):
+def batch(data: Examples, seed: int, stream: int, *path: int, size: int = 16):
     key = jax.random.fold_in(jax.random.key(seed), stream)
     for number in path:
         key = jax.random.fold_in(key, number)
-    rows = np.asarray(jax.random.randint(key, (size,), 0, len(data.train_images)))
+    rows = np.asarray(jax.random.randint(key, (size,), 0, len(data.train_x)))
     return rows
 
 
-def images(data: Data, rows) -> tuple[jax.Array, jax.Array]:
-    return jnp.array(data.train_images[rows] / 16, jnp.float32), jnp.array(data.train_labels[rows])
+def images(data: Examples, rows) -> tuple[jax.Array, jax.Array]:
+    return jnp.array(data.train_x[rows] / 16, jnp.float32), jnp.array(data.train_y[rows])
+
+
+def model_of(study, norm):
+    return find_model(study, norm, (8, 8, 1), 10)
 
 
 def begin(study, norm, data, rate=1.0, seed=7):
-    run = make_run(study, norm)
+    run = make_run(study, model_of(study, norm))
     return run, run.init(data, jnp.uint32(seed), jnp.float32(rate), {})
 
 
@@ -108,9 +113,9 @@ def test_a_window_is_what_a_plain_loop_measures(trained, digits):
     assert measured["gradient_cosine"] == pytest.approx(np.mean(cosines), rel=1e-3, abs=1e-5)
 
 
-def population(data: Data, params) -> list[tuple[np.ndarray, np.ndarray]]:
+def population(data: Examples, params) -> list[tuple[np.ndarray, np.ndarray]]:
     """Mean and variance of each hidden layer's inputs to its norm, over all training images."""
-    x, stats = jnp.array(data.train_images[:2048] / 16, jnp.float32), []
+    x, stats = jnp.array(data.train_x[:2048] / 16, jnp.float32), []
     for i in (1, 2):
         z = x @ params[f"hidden_{i}"]["kernel"].T
         stats.append((z.mean(0), z.var(0)))
@@ -125,12 +130,12 @@ def test_an_evaluation_uses_population_statistics(trained, digits):
     measured = run.evaluate(digits, state)
 
     stats = population(digits, state.params) if "norm_1" in state.params else None
-    test_images = jnp.array(digits.test_images / 16, jnp.float32)
+    test_images = jnp.array(digits.test_x / 16, jnp.float32)
     scores, inputs = forward(state.params, test_images, stats)
-    right = np.argmax(np.asarray(scores), axis=1) == digits.test_labels
+    right = np.argmax(np.asarray(scores), axis=1) == digits.test_y
     assert measured["test_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
     log_p = np.asarray(jax.nn.log_softmax(scores))
-    expected = -log_p[np.arange(360), digits.test_labels].mean()
+    expected = -log_p[np.arange(360), digits.test_y].mean()
     assert measured["test_loss"] == pytest.approx(expected, rel=1e-4)
     percentiles = np.median(np.percentile(inputs[-1], [15, 50, 85], axis=0), axis=1)
     np.testing.assert_allclose(measured["activation_percentile"], percentiles, rtol=1e-3, atol=1e-4)
@@ -192,9 +197,9 @@ def test_optimizers_are_optax_at_a_traced_rate(small, optimizer, schedule):
 
     @jax.jit
     def descend(rate):
-        x, state = jnp.float32(1), make_optimizer(study, rate).init(jnp.float32(1))
+        x, state = jnp.float32(1), make_optimizer(study, rate, {}).init(jnp.float32(1))
         for _ in range(steps):
-            update, state = make_optimizer(study, rate).update(jnp.cos(x), state, x)
+            update, state = make_optimizer(study, rate, {}).update(jnp.cos(x), state, x)
             x = x + update
         return x
 
@@ -227,9 +232,9 @@ def test_measured_pairs_spread_over_a_window_of_any_length(window, pairs):
 
 def test_noise_is_of_the_step_and_of_the_seed(small, digits, monkeypatch):
     """The same weights, batch and key of the study: only the noise can tell losses apart."""
-    batch = jnp.asarray(digits.train_images[:64] / np.float32(16)), digits.train_labels[:64]
+    batch = jnp.asarray(digits.train_x[:64] / np.float32(16)), digits.train_y[:64]
     monkeypatch.setattr(train, "_draw", lambda *_: batch)
-    run = make_run(small(), Noisy(jax.random.key(0)))
+    run = make_run(small(), model_of(small(), Noisy(jax.random.key(0))))
     start = run.init(digits, jnp.uint32(0), jnp.float32(0.1), {})
     here, again, later, other = (
         float(run.step(digits, start._replace(**changed))[1].loss)
@@ -243,7 +248,7 @@ def test_noise_is_of_the_step_and_of_the_seed(small, digits, monkeypatch):
 @pytest.fixture(scope="session")
 def of_479(small, digits):
     """A state of a study with larger batches, and what an evaluation measures there."""
-    run = make_run(small(batch_size=479), Standard())
+    run = make_run(small(batch_size=479), model_of(small(batch_size=479), Standard()))
     state = run.init(digits, jnp.uint32(0), jnp.float32(0.1), {})
     return state, jax.jit(run.evaluate)(digits, state)
 
@@ -256,6 +261,7 @@ def of_479(small, digits):
 def test_an_evaluation_is_as_inference_will_be(small, digits, of_479, norm):
     """Not of what training does to a batch: with noise, old statistics or groups."""
     state, standard = of_479
-    seen = jax.jit(make_run(small(batch_size=479), norm).evaluate)(digits, state)
+    study = small(batch_size=479)
+    seen = jax.jit(make_run(study, model_of(study, norm)).evaluate)(digits, state)
     for measure in ("test_loss", "activation_percentile"):
         chex.assert_trees_all_close(seen[measure], standard[measure], rtol=1e-5, atol=1e-5)

@@ -13,28 +13,54 @@ import pytest
 import xarray as xr
 from forked import (
     Workshop,
+    behind_a_proxy,
     die_at,
     full_disk_at,
     on_devices,
     on_devices_found_late,
     other_data,
     saves_once,
+    signalled_at,
     slurm_task,
     small_mnist,
 )
 
 from experiments.__main__ import main
+from experiments.runner import checkpoint
 from experiments.runner.results import as_arrays
-from experiments.system import lock, machines
+from experiments.system import lock, machines, meeting
 from experiments.system.machines import Meeting
 
-AT_STEP_10 = 7  # files written before and with that checkpoint
+# Before that of the checkpoint of step 6: each file's and each folder's.
+FILES = 5
+FLUSHES = 2 * FILES - 1
+# A study that uses JAX while it is read, which processes that are to meet must not have done.
+CONFIG = """
+import dataclasses
+import jax
+from forked import STUDY
+
+study = dataclasses.replace(STUDY, norms={"one": None}, steps=8)
+jax.random.key(0)
+"""
 SECONDS_TO_END = 90  # on a busy machine; JAX misses a process after 100
 
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
-    return Workshop(tmp_path_factory.mktemp("workshop"), devices=1)
+    folder = tmp_path_factory.mktemp("workshop")
+    config = folder / "study.py"
+    config.write_text(CONFIG)
+    return Workshop(folder, devices=1, config=config, fake=True)
+
+
+@pytest.fixture(scope="module")
+def school(tmp_path_factory):
+    """Where training is training."""
+    folder = tmp_path_factory.mktemp("school")
+    config = folder / "study.py"
+    config.write_text(CONFIG)
+    return Workshop(folder, devices=1, config=config)
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +115,12 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def left(workshop, tmp_path_factory):
-    """The folder of two processes, the first killed as it saved the checkpoint of step 10."""
+    """The folder of two processes, whose disk was full at the checkpoint of step 6."""
     folder = tmp_path_factory.mktemp("left") / "out"
-    pair = Pair(workshop, folder, prepare=(die_at, None), with_=((AT_STEP_10, "half"), ()))
-    first = pair.started[0].end()
-    pair.started[1].kill()
-    pair.started[1].end()
-    assert first == -signal.SIGKILL, pair.said
+    pair = Pair(workshop, folder, prepare=(full_disk_at, None), with_=((FLUSHES,), ()))
+    assert pair.end() == [1, 1], pair.said
+    assert "No space left on device" in pair.said[0]
+    assert pair.said[1] == ""
     return folder
 
 
@@ -107,55 +132,44 @@ def assert_same_numbers(folder, alone):
     assert names[0] == names[1]
 
 
-def test_two_processes_give_the_numbers_of_one(workshop, alone, tmp_path):
-    pair = Pair(workshop, tmp_path / "out")
+def test_two_processes_give_the_numbers_of_one(school, tmp_path):
+    # The clock of the first says when to save; the other's would say: always.
+    pair = Pair(school, tmp_path / "out", prepare=(saves_once, behind_a_proxy))
     assert pair.end() == [0, 0], pair.said
-    assert_same_numbers(tmp_path / "out", alone)
+    status, said = school.carry_out(tmp_path / "alone")
+    assert status == 0, said
+    assert_same_numbers(tmp_path / "out", tmp_path / "alone")
     first, second = pair.said
-    assert "3 learning rates x 1 seeds, 40 steps each, on 2 devices" in first
+    assert "3 learning rates x 1 seeds, 8 steps each, on 2 devices" in first
     assert second == ""
 
 
-def test_tasks_of_slurm_find_each_other(workshop, alone, tmp_path):
+def test_both_go_on_as_tasks_of_slurm(workshop, alone, left, tmp_path):
+    folder = shutil.copytree(left, tmp_path / "out")
     port = free_port(61440)  # JAX has Slurm's tasks meet at this plus the job's number
     tasks = {"prepare": (slurm_task, slurm_task), "with_": ((0, port), (1, port))}
-    pair = Pair(workshop, tmp_path / "out", **tasks)
+    pair = Pair(workshop, folder, **tasks)
     assert pair.end() == [0, 0], pair.said
-    assert_same_numbers(tmp_path / "out", alone)
-
-
-def test_the_clock_of_the_first_says_when_to_save(workshop, alone, tmp_path):
-    pair = Pair(workshop, tmp_path / "out", prepare=(saves_once, None))
-    assert pair.end() == [0, 0], pair.said
-    assert_same_numbers(tmp_path / "out", alone)
-
-
-def test_both_killed_they_go_on(workshop, alone, left, tmp_path):
-    folder = shutil.copytree(left, tmp_path / "out")
-    pair = Pair(workshop, folder)
-    assert pair.end() == [0, 0], pair.said
-    assert "Continuing at step 8 of 80." in pair.said[0]
+    assert "Continuing at step 4 of 8." in pair.said[0]
     assert_same_numbers(folder, alone)
 
 
 def test_one_goes_on_where_two_were(workshop, alone, left, tmp_path):
     folder = shutil.copytree(left, tmp_path / "out")
     status, said = workshop.carry_out(folder)
-    assert (status, "Continuing at step 8 of 80." in said) == (0, True)
+    assert (status, "Continuing at step 4 of 8." in said) == (0, True)
     assert_same_numbers(folder, alone)
 
 
-def test_a_signal_to_one_saves_and_stops_both(workshop, alone, tmp_path):
+def test_a_signal_to_one_saves_and_stops_both(workshop, tmp_path):
     folder = tmp_path / "out"
-    pair = Pair(workshop, folder)
-    pair.started[0].wait_until_it_says("on 2 devices")
-    pair.started[1].kill(signal.SIGTERM)  # to process 0 as to one that is alone
+    # To process 0 as to one that is alone.
+    fate = (3, signal.SIGTERM)
+    pair = Pair(workshop, folder, prepare=(None, signalled_at), with_=((), fate))
     assert pair.end() == [143, 143], pair.said
+    assert checkpoint.peek(folder).done == 4
     assert pair.said[0].splitlines()[-1] == "Saved; the same command goes on from here."
     assert pair.said[1] == ""
-    pair = Pair(workshop, folder)
-    assert pair.end() == [0, 0], pair.said
-    assert_same_numbers(folder, alone)
 
 
 @pytest.mark.parametrize("killed", [0, 1])
@@ -169,14 +183,6 @@ def test_when_one_is_killed_the_other_ends(workshop, tmp_path, killed):
     if killed == 1:
         assert "Process 0 cannot go on: " in pair.said[0], pair.said[0]
         assert "Traceback" not in pair.said[0]
-
-
-def test_a_full_disk_ends_both(workshop, tmp_path):
-    prepared = {"prepare": (full_disk_at, None), "with_": ((12,), ())}
-    pair = Pair(workshop, tmp_path / "out", **prepared)
-    assert pair.end() == [1, 1], pair.said
-    assert "No space left on device" in pair.said[0]
-    assert pair.said[1] == ""
 
 
 def test_a_folder_in_use_ends_both(workshop, tmp_path):
@@ -197,11 +203,11 @@ def test_another_study_is_noticed(workshop, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_data_that_only_one_has(workshop, tmp_path):
+def test_data_that_only_one_has(school, tmp_path):
     mnist = ("--data", "mnist")
     absent = ("--data-dir", str(tmp_path / "absent"))
     pair = Pair(
-        workshop,
+        school,
         tmp_path / "out",
         arguments=(mnist, (*mnist, *absent)),
         prepare=(small_mnist, None),
@@ -211,8 +217,8 @@ def test_data_that_only_one_has(workshop, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_other_data_is_noticed(workshop, tmp_path):
-    pair = Pair(workshop, tmp_path / "out", prepare=(None, other_data))
+def test_other_data_is_noticed(school, tmp_path):
+    pair = Pair(school, tmp_path / "out", prepare=(None, other_data))
     assert pair.end() == [2, 2], pair.said
     assert pair.said[0].splitlines()[-1].startswith("Process 1 was given data other than")
     assert pair.said[1] == ""
@@ -234,32 +240,45 @@ from forked import STUDY
 from jbn import Standard
 
 study = dataclasses.replace(
-    STUDY, norms={"bn": Standard()}, learning_rates=(0.1, 1.0), steps=8, data_parallel=True
+    STUDY, norms={"bn": Standard()}, learning_rates=(0.1, 1.0), steps=4, data_parallel=True
 )
 """
 
 
-def test_batches_over_two_processes_are_those_over_two_devices(workshop, tmp_path):
-    config = tmp_path / "spread.py"
+@pytest.fixture(scope="module")
+def spread(tmp_path_factory):
+    config = tmp_path_factory.mktemp("spread") / "spread.py"
     config.write_text(SPREAD)
-    pair = Pair(workshop, tmp_path / "out", config=config)
+    return config
+
+
+def test_batches_over_two_processes_are_those_over_two_devices(school, spread, tmp_path):
+    pair = Pair(school, tmp_path / "out", config=spread)
     assert pair.end() == [0, 0], pair.said
     alone = tmp_path / "alone"
-    status, said = workshop.carry_out(alone, config=config, prepare=on_devices, prepared_with=(2,))
+    status, said = school.carry_out(alone, config=spread, prepare=on_devices, prepared_with=(2,))
     assert status == 0, said
     mine, theirs = (xr.load_dataset(path / "metrics.nc") for path in (tmp_path / "out", alone))
     for name, table in as_arrays(theirs).items():  # two numbers have one sum
         np.testing.assert_allclose(mine[name].values, table, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+def test_a_plan_of_both(workshop, tmp_path):
+    dry = ("--dry-run",)
+    pair = Pair(workshop, tmp_path / "out", arguments=(dry, dry))
+    assert pair.end() == [0, 0], pair.said
+    assert "on 2 devices" in " ".join(pair.said[0].split())
+    assert pair.said[1] == ""
+
+
 @pytest.mark.long  # spread batches above, and killed runs in test_resume
-def test_spread_batches_killed_and_resumed(workshop, tmp_path):
+def test_spread_batches_killed_and_resumed(school, tmp_path):
     folder, alone = tmp_path / "out", tmp_path / "alone"
-    for out, fate in ((folder, (AT_STEP_10, "half")), (folder, ()), (alone, ())):
+    for out, fate in ((folder, (FILES, "half")), (folder, ()), (alone, ())):
         prepare = {"prepare": die_at, "prepared_with": fate} if fate else {}
-        status, said = workshop.carry_out(out, "--data-parallel", **prepare)
+        status, said = school.carry_out(out, "--data-parallel", **prepare)
         assert status == (-signal.SIGKILL if fate else 0), said
-        assert ("Continuing at step 8" in said) == (out == folder and not fate)
+        assert ("Continuing at step 4" in said) == (out == folder and not fate)
     assert_same_numbers(folder, alone)
 
 
@@ -269,13 +288,6 @@ def test_a_batch_that_does_not_divide(workshop, tmp_path):
     assert pair.end() == [2, 2], pair.said
     needed = "batch_size=13: needs a multiple of the 2 devices, with data_parallel=True."
     assert pair.said[0].splitlines()[-1] == needed
-
-
-def test_a_plan_of_both(workshop, tmp_path):
-    pair = Pair(workshop, tmp_path / "out", arguments=(("--dry-run",), ("--dry-run",)))
-    assert pair.end() == [0, 0], pair.said
-    assert "on 2 devices" in " ".join(pair.said[0].split())
-    assert pair.said[1] == ""
 
 
 @pytest.mark.parametrize(
@@ -297,7 +309,7 @@ def test_flags_that_make_no_meeting(tmp_path, capsys, flags, says):
 
 
 def test_nobody_listens(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(machines, "SECONDS_TO_MEET", 0.3)
+    monkeypatch.setattr(meeting, "SECONDS_TO_MEET", 0.3)
     flags = f"--coordinator 127.0.0.1:{free_port()} --num-processes 2 --process-id 1"
     said = refused(tmp_path, capsys, *flags.split())
     assert "nobody listens there after 0 s (Connection refused)" in said

@@ -1,0 +1,76 @@
+"""Arms of a study with several values of a field: one for each norm, with all its settings.
+
+A setting is a learning rate and a value of each such field. An arm is a network whose settings take
+the place of learning rates, so that what chooses a rate chooses a setting.
+"""
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from experiments.study.config import SWEPT
+
+
+def has_arms(dataset: xr.Dataset) -> bool:
+    """Tells whether some norm of a study has several networks."""
+    return "label" in dataset.coords and np.unique(dataset.label).size < dataset.norm.size
+
+
+def arms(dataset: xr.Dataset) -> xr.Dataset:
+    """Returns a dataset with a network for each norm, whose learning rates are settings, counted.
+
+    Of an arm with fewer settings than another some are there twice, which changes no choice.
+    """
+    members = _members(dataset)
+    most = max(map(len, members.values()))
+    parts: list[xr.Dataset] = []
+    for networks in members.values():
+        part = dataset.isel(norm=np.resize(networks, most))
+        part = part.drop_vars([name for name in part.coords if part[name].dims == ("norm",)])
+        part = part.stack(setting=("norm", "learning_rate"), create_index=False)
+        part = part.drop_vars("learning_rate").rename(setting="learning_rate")
+        settings = np.arange(part.sizes["learning_rate"], dtype=float)
+        parts.append(part.assign_coords(learning_rate=settings))
+    return xr.concat(parts, "norm").assign_coords(norm=list(members))
+
+
+def setting_name(dataset: xr.Dataset, label: str, setting: float) -> str:
+    """Returns the values and the learning rate of one setting of `arms`, in words."""
+    networks = _members(dataset)[label]
+    which, rate = divmod(int(setting), dataset.learning_rate.size)
+    network = dataset.isel(norm=networks[which % len(networks)])
+    values = {field: float(network[field]) for field in SWEPT if field in network.coords}
+    words = [f"{field} {value:g}" for field, value in values.items() if not np.isnan(value)]
+    return ", ".join([*words, f"rate {dataset.learning_rate.values[rate]:g}"])
+
+
+def opponents(dataset: xr.Dataset) -> list[tuple[str, str]]:
+    """Returns each network beside the baseline's network of the same values, first the baseline's.
+
+    The baseline is the first norm. Of fields that it has no value of, any value is the same.
+    """
+    if not has_arms(dataset):
+        baseline, *others = dataset.norm.values.tolist()
+        return [(baseline, other) for other in others]
+    fields = [field for field in SWEPT if field in dataset.coords]
+    first, *others = _members(dataset).values()
+
+    def alike(one: int, other: int) -> bool:
+        a, b = ([float(dataset[field][n]) for field in fields] for n in (one, other))
+        return all(x == y or np.isnan(x) or np.isnan(y) for x, y in zip(a, b))
+
+    names = dataset.norm.values.tolist()
+    return [
+        (names[one], names[other])
+        for networks in others
+        for other in networks
+        for one in first
+        if alike(one, other)
+    ]
+
+
+def _members(dataset: xr.Dataset) -> dict[str, Any]:
+    """Returns the positions of each norm's networks."""
+    labels = dataset.label.values
+    return {label: np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())}
