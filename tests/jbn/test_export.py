@@ -87,9 +87,7 @@ def test_gradients_are_taken_after_it_came_back(shape, sizes, masked):
             return jnp.sum(jnp.sin(y)) + jnp.sum(jnp.cos(new.var)), new
 
         gradient = jax.value_and_grad(loss, (1, 2), has_aux=True)
-        got, expected = (
-            jax.jit(partial(gradient, f))(x, affine) for f in (back.call, forward)
-        )
+        got, expected = (jax.jit(partial(gradient, f))(x, affine) for f in (back.call, forward))
         chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
