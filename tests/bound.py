@@ -89,11 +89,15 @@ def errors(
     scale, bias = rng.normal(1, 1, (2, x.shape[-1])).astype(np.float32)
     # Of the type of y, in which any cotangent arrives.
     ct = np.where(where, rng.standard_normal(x.shape), 0).astype(x.dtype).astype(np.float32)
-    plain = reference.batch_norm(wide, scale, bias, ct, mask=mask, epsilon=epsilon)
+
+    def right(variant, old):
+        return variant_reference.batch_norm(
+            variant, wide, (scale, bias), old, ct, epsilon=epsilon, mask=mask
+        )
+
+    plain = right(jbn.Standard(), (np.zeros_like(bias), np.ones_like(bias)))
     old = statistics(stats, plain.mean, plain.var)
-    ref = variant_reference.batch_norm(
-        variant, wide, (scale, bias), old, ct, epsilon=epsilon, mask=mask
-    )
+    ref = plain if variant == jbn.Standard() else right(variant, old)
     deviation = np.sqrt(plain.bounds["var"])
     direction = np.where(where, rng.standard_normal(x.shape) * deviation, 0)
     direction = np.clip(direction, -LARGEST, LARGEST).astype(x.dtype)

@@ -85,7 +85,8 @@ def test_training_with_rounded_kernels_is_better_than_rounding_afterwards(run):
 
 
 def test_one_device_is_enough():
-    settings = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"
+    settings = os.environ | {"XLA_FLAGS": flags}
     script = [sys.executable, "-W", "error", str(EXAMPLES / "data_parallel.py")]
     done = subprocess.run(script, env=settings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

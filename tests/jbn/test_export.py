@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 
 import chex
 import flax.linen as nn
@@ -66,9 +67,8 @@ FLAGS = jnp.ones((), bool)  # stands for a mask of the batch's shape
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: type(v).__name__)
 def test_a_training_step_with_its_gradients_comes_back(variant):
     back = exported(step, "4*g", *draw((8,))[1:], variant)
-    for rows in (8, 20):
-        args = (*draw((rows,), seed=rows), variant)
-        chex.assert_trees_all_close(back.call(*args), step(*args), rtol=1e-5, atol=1e-5)
+    args = (*draw((20,)), variant)
+    chex.assert_trees_all_close(back.call(*args), jax.jit(step)(*args), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("shape", "sizes"), [("n", [(2,), (7,)]), ("b,h", [(2, 3), (1, 5)])])
@@ -86,10 +86,8 @@ def test_gradients_are_taken_after_it_came_back(shape, sizes, masked):
             y, new = f(x, affine, stats, jbn.Standard(), *rest)
             return jnp.sum(jnp.sin(y)) + jnp.sum(jnp.cos(new.var)), new
 
-        got, expected = (
-            jax.value_and_grad(lambda *args, f=f: loss(f, *args), (0, 1), has_aux=True)(x, affine)
-            for f in (back.call, forward)
-        )
+        gradient = jax.value_and_grad(loss, (1, 2), has_aux=True)
+        got, expected = (jax.jit(partial(gradient, f))(x, affine) for f in (back.call, forward))
         chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-5)
 
 

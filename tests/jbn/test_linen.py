@@ -46,17 +46,21 @@ def test_equals_flax_on_ordinary_data(key, options, dtype):
     for layer in LAYERS:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             train = layer(use_running_average=False, **options)
-            variables = train.init(jax.random.key(2), x)
-
-            def loss(params, x, train=train, variables=variables):
-                y, updates = train.apply({**variables, **params}, x, mutable=["batch_stats"])
-                return jnp.sum(y.astype(jnp.float32) * ct), (y, updates)
-
-            params = {name: v for name, v in variables.items() if name == "params"}
-            grads, (y, updates) = jax.grad(loss, (0, 1), has_aux=True)(params, x)
             infer = layer(use_running_average=True, **options)
-            z = infer.apply({**variables, **updates}, x)
-            outcomes.append((variables, y, updates, grads, z))
+
+            @jax.jit
+            def everything(x, ct, train=train, infer=infer):
+                variables = train.init(jax.random.key(2), x)
+
+                def loss(params, x):
+                    y, updates = train.apply({**variables, **params}, x, mutable=["batch_stats"])
+                    return jnp.sum(y.astype(jnp.float32) * ct), (y, updates)
+
+                params = {name: v for name, v in variables.items() if name == "params"}
+                grads, (y, updates) = jax.grad(loss, (0, 1), has_aux=True)(params, x)
+                return variables, y, updates, grads, infer.apply({**variables, **updates}, x)
+
+            outcomes.append(everything(x, ct))
     half = jnp.bfloat16 in (dtype, *options.values()) or jnp.float16 in options.values()
     chex.assert_trees_all_equal(outcomes[1][0], outcomes[0][0])
     chex.assert_trees_all_equal_shapes_and_dtypes(*outcomes)

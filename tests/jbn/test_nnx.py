@@ -34,25 +34,36 @@ def values(layer):
     return jax.tree.map(jnp.array, nnx.to_pure_dict(nnx.state(layer)))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(o) or "defaults")
+def name(value):
+    return "-".join(value) or "defaults" if isinstance(value, dict) else jnp.dtype(value).name
+
+
+TYPES = [(options, jnp.float32) for options in OPTIONS]
+TYPES += [(options, jnp.bfloat16) for options in OPTIONS if not options or "dtype" in str(options)]
+
+
+@pytest.mark.parametrize(("options", "dtype"), TYPES, ids=name)
 def test_equals_flax_on_ordinary_data(key, options, dtype):
     x = batch(key, dtype=dtype)
     ct = jax.random.normal(jax.random.key(1), x.shape)
     outcomes = []
     for make in LAYERS:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            layer = make(x.shape[options.get("axis", -1)], rngs=nnx.Rngs(2), **options)
-            before = values(layer)
 
-            def loss(layer, x):
-                y = layer(x)
-                return jnp.sum(y.astype(jnp.float32) * ct), y
+            @jax.jit
+            def everything(x, ct, make=make):
+                layer = make(x.shape[options.get("axis", -1)], rngs=nnx.Rngs(2), **options)
+                before = values(layer)
 
-            (dparams, dx), y = nnx.grad(loss, argnums=(0, 1), has_aux=True)(layer, x)
-            layer.eval()
-            grads = nnx.to_pure_dict(dparams), dx
-            outcomes.append((before, y, values(layer), grads, layer(x)))
+                def loss(layer, x):
+                    y = layer(x)
+                    return jnp.sum(y.astype(jnp.float32) * ct), y
+
+                (dparams, dx), y = nnx.grad(loss, argnums=(0, 1), has_aux=True)(layer, x)
+                layer.eval()
+                return before, y, values(layer), (nnx.to_pure_dict(dparams), dx), layer(x)
+
+            outcomes.append(everything(x, ct))
     half = jnp.bfloat16 in (dtype, *options.values()) or jnp.float16 in options.values()
     chex.assert_trees_all_equal(outcomes[1][0], outcomes[0][0])
     chex.assert_trees_all_equal_shapes_and_dtypes(*outcomes)

@@ -1,5 +1,7 @@
 """The parts by themselves, each by an identity that a mistake would break."""
 
+from functools import partial
+
 import chex
 import hypothesis
 import hypothesis.strategies as st
@@ -47,6 +49,7 @@ def test_an_empty_part_has_no_say(key):
 def test_moments_pool_with_their_gradients(key):
     x, ct = jax.random.normal(key, (2, 10, 3))
 
+    @partial(jax.jit, static_argnames="moments")
     def loss(x, moments):
         return jnp.sum(moments(x).mean * ct[0]) + jnp.sum(moments(x).var * ct[1])
 
@@ -103,6 +106,7 @@ def test_normalize_differentiates_in_all_its_arguments(shape):
         x, ct = jax.random.normal(keys[0], (2, *shape))
         vectors = jnp.abs(jax.random.normal(keys[1], (4, shape[-1]))) + 0.5
 
+        @jax.jit
         def function(x, vectors):
             return jbn.normalize(x, *vectors) * ct
 

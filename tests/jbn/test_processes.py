@@ -64,7 +64,7 @@ def test_two_processes_are_one(tmp_path):
         port = str(free.getsockname()[1])
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1",
         "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path]),
     }
     outs = [tmp_path / f"{index}.npz" for index in range(2)]

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 SCRIPT = """
+import itertools
 from jaxtyping import TypeCheckError, install_import_hook
 with install_import_hook("jbn", "beartype.beartype"):
     import jbn, jbn.linen, jbn.nnx
@@ -17,10 +18,11 @@ def use_everything(x, mask):
     jbn.normalize(x, *jbn.update_running(stats, moments, momentum=jbn.warmup_momentum(3)))
     jbn.linen.BatchNorm(use_running_average=False).init(jax.random.key(0), x)
 
+types = itertools.cycle([jnp.float32, jnp.bfloat16])  # each with each mask and each shape
 for shape in ((8, 3), (4, 5, 6, 3), (2048, 32)):
-    for dtype in (jnp.float32, jnp.bfloat16):
-        for mask in (None, jnp.ones(shape[:-1], bool), jnp.ones(shape, bool)):
-            jax.eval_shape(lambda x, mask=mask: use_everything(x, mask), jnp.ones(shape, dtype))
+    for mask in (None, jnp.ones(shape[:-1], bool), jnp.ones(shape, bool)):
+        x = jnp.ones(shape, next(types))
+        jax.eval_shape(lambda x, mask=mask: use_everything(x, mask), x)
 stats = jbn.init(3)[1]
 try:
     jbn.update_running(stats, stats, momentum=0.9)
