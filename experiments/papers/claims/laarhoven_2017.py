@@ -69,24 +69,24 @@ def gradient_pass(images: Images, seed: jax.Array, epsilon: jax.Array) -> _Gradi
     model = network(_WIDTHS, True, epsilon)
     weights_key, batch_key, scales_key = jax.random.split(jax.random.key(seed), 3)
     dtype = images.x.dtype
-    # Or XLA may draw a weight anew for each use, and round it otherwise.
-    drawn = jax.lax.optimization_barrier(initial(model, weights_key))
-    params = jax.tree.map(lambda p: p.astype(dtype), drawn)
+    params = jax.tree.map(lambda p: p.astype(dtype), initial(model, weights_key))
     # Away from 1, where a wrong formula may be right.
     scales = jax.random.uniform(scales_key, (len(_WIDTHS), _WIDTHS[0]), dtype, 0.5, 1.5)
     for i, scale in enumerate(scales, start=1):
         params[f"norm_{i}"] = params[f"norm_{i}"] | {"scale": scale}
-    w = hidden_kernels(params)
     batch = draw(images, batch_key, _BATCH_SIZE)
 
-    def at(factor: jax.Array) -> tuple[Any, Any]:
-        moved = replace_hidden(params, [factor * kernel for kernel in w])
-        return jax.grad(lambda p: loss(model, p, batch), has_aux=True)(moved)
+    def at(factor: jax.Array) -> tuple[Any, Any, Any]:
+        moved = replace_hidden(params, [factor * kernel for kernel in hidden_kernels(params)])
+        return moved, *jax.grad(lambda p: loss(model, p, batch), has_aux=True)(moved)
 
-    gradients, batch_stats = jax.lax.map(at, jnp.array([1, _FACTOR], dtype))
-    gradient, batch_stats = jax.tree.map(lambda both: both[0], (gradients, batch_stats))
-    expected = inner_product(params, gradient, batch_stats, epsilon)
-    g = hidden_kernels(gradient)
+    # The weights too: XLA may draw them anew for a use outside of the loop, and round otherwise.
+    weights, gradients, batch_stats = jax.lax.map(at, jnp.array([1, _FACTOR], dtype))
+    weights, gradient, batch_stats = jax.tree.map(
+        lambda both: both[0], (weights, gradients, batch_stats)
+    )
+    expected = inner_product(weights, gradient, batch_stats, epsilon)
+    w, g = hidden_kernels(weights), hidden_kernels(gradient)
     products = jnp.concatenate([jnp.sum(a * b, axis=0) for a, b in zip(w, g)])
     flat = jnp.concatenate([k.reshape(2, -1) for k in hidden_kernels(gradients)], axis=1)
     error = jnp.linalg.norm(_FACTOR * flat[1] - flat[0]) / jnp.linalg.norm(flat[0])
