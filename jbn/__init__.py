@@ -5,7 +5,7 @@ imported where they are first named, so that `import jbn` needs only JAX.
 """
 
 import importlib
-from types import ModuleType
+from types import ModuleType as _ModuleType
 
 # The protocols of a variant and a schedule of them, and the argument that a variant is called with.
 from jbn._batch import Batch, Schedule, Variant
@@ -76,7 +76,7 @@ __all__ = [
 _LATER = ("convert", "diagnostics", "linen", "nnx")
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> _ModuleType:
     """Imports `jbn.convert`, say, where it is first named."""
     if name in _LATER:
         return importlib.import_module(f"jbn.{name}")
