@@ -79,8 +79,9 @@ CAPTIONS = {
 # Drawn where a study has several values of a field.
 VALUES = Caption(
     "Test accuracy after training, at every value",
-    "Each network at its own best learning rate: the line is the mean of the runs whose loss "
-    "stayed finite, a point is one run. A line joins networks that differ in nothing else.",
+    "Each network at its own best learning rate: the line is the mean, in which a run whose loss "
+    "was not finite counts as chance; a point is one run. A line joins networks that differ in "
+    "nothing else.",
     (),
 )
 
