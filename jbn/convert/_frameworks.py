@@ -1,6 +1,6 @@
 """Batch norms out of, and into, the states of PyTorch, Flax and Keras."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from jbn.convert._formats import KERAS, LINEN, NNX, TORCH, Format
@@ -13,7 +13,7 @@ from jbn.convert._norms import (
     rename_layers,
     write_norms,
 )
-from jbn.convert._state import open_keras, open_linen, open_nnx, open_torch
+from jbn.convert._state import State, open_keras, open_linen, open_nnx, open_torch
 
 
 def from_torch(
@@ -77,10 +77,7 @@ def to_torch(
     Raises:
       ValueError: if a name or a shape does not fit, or what is left out is not the identity.
     """
-    layers = rename_layers(layers, rename)
-    if into is not None:
-        return put_norms(open_torch(into), layers)
-    return _flatten(TORCH, write_norms(TORCH, layers, use_scale, use_bias))
+    return _write(TORCH, open_torch, layers, rename, into, use_scale, use_bias)
 
 
 def from_linen(
@@ -118,10 +115,8 @@ def to_linen(
     {'batch_stats': {'net': {'norm': {'mean': (2,), 'var': (2,)}}},
      'params': {'net': {'norm': {'bias': (2,), 'scale': (2,)}}}}
     """
-    layers = rename_layers(layers, rename)
-    if into is not None:
-        return put_norms(open_linen(into), layers)
-    return _nest(_flatten(LINEN, write_norms(LINEN, layers, use_scale, use_bias)))
+    new = _write(LINEN, open_linen, layers, rename, into, use_scale, use_bias)
+    return _nest(new) if into is None else new
 
 
 def from_nnx(
@@ -152,10 +147,8 @@ def to_nnx(
     `into` is the model, or its state: paths are then its own, also where a key is a numeral in
     quotes or holds a slash. Arguments and errors: as `to_torch`.
     """
-    layers = rename_layers(layers, rename)
-    if into is not None:
-        return put_norms(open_nnx(into), layers)
-    return _nest(_flatten(NNX, write_norms(NNX, layers, use_scale, use_bias)), index=True)
+    new = _write(NNX, open_nnx, layers, rename, into, use_scale, use_bias)
+    return _nest(new, index=True) if into is None else new
 
 
 def from_keras(
@@ -188,16 +181,25 @@ def to_keras(
 
     Arguments and errors: as `to_torch`.
     """
+    return _write(KERAS, open_keras, layers, rename, into, use_scale, use_bias)
+
+
+def _write(
+    format: Format,
+    open_target: Callable[[Any], State],
+    layers: Layers,
+    rename: Rename | None,
+    into: Any,
+    use_scale: Use,
+    use_bias: Use,
+) -> dict[Any, Any]:
+    """Returns the arrays of `layers` by their whole keys, or `into` with them in their places."""
     layers = rename_layers(layers, rename)
     if into is not None:
-        return put_norms(open_keras(into), layers)
-    return _flatten(KERAS, write_norms(KERAS, layers, use_scale, use_bias))
-
-
-def _flatten(format: Format, arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        return put_norms(open_target(into), layers)
     return {
         format.join(path, name): array
-        for path, vectors in arrays.items()
+        for path, vectors in write_norms(format, layers, use_scale, use_bias).items()
         for name, array in vectors.items()
     }
 
