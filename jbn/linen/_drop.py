@@ -14,7 +14,7 @@ from jbn._flax.moments import call_arguments, is_frozen
 from jbn._numerics.arrays import common_type
 from jbn._types import Affine
 from jbn.linen._batch_norm import BatchNorm
-from jbn.linen._intercept import intercepted
+from jbn.linen._intercept import intercepted, path_names
 
 
 def drop_norms(
@@ -51,7 +51,7 @@ def drop_norms(
     flat: dict[tuple[str, ...], Any] = dict(flatten_dict(variables))
     epsilons: dict[str, float] = {}
     for path in report.folded:
-        parts = path.split("/") if path else ()
+        parts = path_names(path)
         stats, params = ("batch_stats", *parts), ("params", *parts)
         mean, var = flat[*stats, "mean"], flat.pop((*stats, "var"))
         affine = [nn.meta.unbox(flat.pop((*params, name), None)) for name in Affine._fields]

@@ -11,7 +11,7 @@ from jbn._flax.fold_model import FoldReport, fold_model
 from jbn._flax.fold_pairs import Trace
 from jbn._flax.linear_layers import conv, conv_transpose, dense, dense_general
 from jbn._types import RunningStats
-from jbn.linen._intercept import intercepted
+from jbn.linen._intercept import intercepted, path_names
 
 _LINEAR = {
     nn.Dense: dense,
@@ -66,7 +66,7 @@ def fold(
         return model.apply(variables, *args, **kwargs)
 
     def places(path):
-        parts = path.split("/") if path else ()
+        parts = path_names(path)
         names = [("params", name) for name in ("kernel", "bias", "scale")]
         names += [("batch_stats", name) for name in RunningStats._fields]
         found = {name: (collection, *parts, name) for collection, name in names}

@@ -7,6 +7,11 @@ from typing import Any
 import flax.linen as nn
 
 
+def path_names(path: str) -> tuple[str, ...]:
+    """Returns the names in a path as `intercepted` gives it; the model's own has none."""
+    return tuple(path.split("/")) if path else ()
+
+
 def intercepted(around: Callable[..., Any]) -> AbstractContextManager[None]:
     """Returns a context where `around(path, layer, call, args, kwargs)` replaces each `__call__`.
 

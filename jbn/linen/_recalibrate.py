@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jbn._flax.moments import empty_moments, observe, recalibrated_stats
 from jbn._recalibrate import Drift
 from jbn._types import RunningStats
-from jbn.linen._intercept import intercepted
+from jbn.linen._intercept import intercepted, path_names
 
 # Kept beside a layer's mean and var while it runs, so that nn.scan and nn.vmap lift it with them.
 _SEEN = "moments_seen"
@@ -81,8 +81,7 @@ def recalibrate(
         return {"/".join(path[:-1]): seen for path, seen in flat.items() if path[-1] == _SEEN}
 
     def places(path):
-        parts = path.split("/") if path else ()
-        return [(*parts, name) for name in RunningStats._fields]
+        return [(*path_names(path), name) for name in RunningStats._fields]
 
     def stats_of(path):
         return RunningStats(*(flat[place] for place in places(path)))
