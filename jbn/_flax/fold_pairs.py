@@ -12,8 +12,8 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import Jaxpr, Literal, subjaxprs
 
+from jbn._flax.calls import call_arguments, is_frozen
 from jbn._flax.linear_layers import Linear, overridden
-from jbn._flax.moments import call_arguments, is_frozen
 from jbn._numerics.layout import feature_axes
 
 

@@ -3,7 +3,6 @@
 Each layer runs with the variant whose moments are those of the population, and these are recorded.
 """
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 
 from jbn._batch import Variant, population_of
 from jbn._batch_norm import variant_moments
+from jbn._flax.calls import call_arguments, is_frozen
 from jbn._moments import pool_moments
 from jbn._numerics.arrays import as_array
 from jbn._numerics.layout import layout
@@ -56,17 +56,6 @@ def observe(
     variant = _population_variant(layer, call)
     store(_pool_call(layer, call, variant, load()))
     return kwargs | ({"variant": variant} if hasattr(layer, "variant") else {})
-
-
-def call_arguments(layer: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
-    """Returns the arguments of a call of `layer` by name, however they were given."""
-    return inspect.signature(type(layer).__call__).bind(layer, *args, **kwargs).arguments
-
-
-def is_frozen(layer: Any, call: dict[str, Any]) -> bool:
-    """Returns whether `layer` normalises with its running statistics in a call."""
-    given = call.get("use_running_average")
-    return bool(layer.use_running_average if given is None else given)
 
 
 def empty_moments(shape: tuple[int, ...]) -> Moments:

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jbn._flax.calls import call_arguments, is_frozen
 from jbn._flax.dropped_norms import check_call, check_identity, subtract
 from jbn._flax.fold_model import FoldReport
-from jbn._flax.moments import call_arguments, is_frozen
 from jbn._numerics.arrays import common_type
 from jbn._types import Affine
 from jbn.linen._batch_norm import BatchNorm

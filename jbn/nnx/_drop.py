@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.nnx.nn import dtypes
 
+from jbn._flax.calls import is_frozen
 from jbn._flax.dropped_norms import check_call, check_identity, subtract
 from jbn._flax.fold_model import FoldReport
-from jbn._flax.moments import is_frozen
 from jbn._numerics.arrays import common_type
 from jbn.nnx._batch_norm import BatchNorm
 
