@@ -1,5 +1,7 @@
 """A tree of arrays (parameters, a gradient) taken as one vector, whatever its size or scale."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -7,6 +9,8 @@ from jaxtyping import Array, Float
 
 from jbn._numerics.arrays import check_float, statistics_dtype
 from jbn._types import PyTree
+
+LossFn = Callable[[PyTree], Float[Array, ""]]
 
 
 def common_dtype(tree: PyTree) -> jnp.dtype:

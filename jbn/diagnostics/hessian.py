@@ -15,8 +15,7 @@ from jbn._numerics.values import check_momentum, check_number
 from jbn._types import PyTree
 from jbn.diagnostics import _trees
 from jbn.diagnostics._lanczos import lanczos
-
-LossFn = Callable[[PyTree], Float[Array, ""]]
+from jbn.diagnostics._trees import LossFn
 
 
 class Eigenpairs(NamedTuple):

@@ -1,6 +1,5 @@
 """Smoothness of the loss along the gradient: loss variation, predictiveness, beta-smoothness."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,8 +9,7 @@ from jaxtyping import Array, Float
 
 from jbn._types import PyTree
 from jbn.diagnostics import _trees
-
-LossFn = Callable[[PyTree], Float[Array, ""]]
+from jbn.diagnostics._trees import LossFn
 
 
 class AlongGradient(NamedTuple):
