@@ -12,6 +12,7 @@ from experiments.study import datasets, optimizers, tasks
 from experiments.study.norms import Norm, is_random, is_variant
 from experiments.study.values import (
     check,
+    check_flags,
     fraction,
     not_negative,
     one_or_several,
@@ -154,7 +155,7 @@ class Study:
         )
         self._check_swept()
         check(self, "norms", lambda _: _are_told_apart(self), "labels that no network has")
-        check(self, "data_parallel", lambda x: isinstance(x, bool), "True or False")
+        check_flags(self, "data_parallel")
         check(
             self,
             "data_parallel",

@@ -11,7 +11,15 @@ import numpy as np
 from experiments.study import data
 from experiments.study.data import DataError
 from experiments.study.examples import Examples, Pair, prepare, split_up
-from experiments.study.values import ConfigError, check, fraction, is_text, tuple_of, whole
+from experiments.study.values import (
+    ConfigError,
+    check,
+    check_flags,
+    fraction,
+    is_text,
+    tuple_of,
+    whole,
+)
 
 
 class Data(Protocol):
@@ -50,7 +58,7 @@ class Digits:
 
     def __post_init__(self) -> None:
         _check_split(self, "validation")
-        _check_flag(self, "split_by_seed")
+        check_flags(self, "split_by_seed")
         if self.split_by_seed and self.standardize:
             raise ConfigError(
                 "split_by_seed and standardize cannot be had together: each seed has "
@@ -78,7 +86,7 @@ class Mnist:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_flag(self, "binary")
+        check_flags(self, "binary")
         _check_split(self, "validation")
 
     def load(self, data_dir: Path | None = None, *, classes: bool = True) -> Examples:
@@ -264,10 +272,6 @@ def _check_path(owner: Any) -> None:
     check(owner, "path", lambda path: isinstance(path, Path) or is_text(path), "a file's path")
 
 
-def _check_flag(owner: Any, name: str) -> None:
-    check(owner, name, lambda flag: isinstance(flag, bool), "True or False")
-
-
 def _check_split(owner: Any, *fractions: str) -> None:
     for name in fractions:
         if name == "test":
@@ -277,7 +281,7 @@ def _check_split(owner: Any, *fractions: str) -> None:
     if sum(getattr(owner, name) for name in fractions) >= 1:
         raise ConfigError("validation and test: need to leave some examples to train on.")
     check(owner, "seed", whole(0), "a whole number from 0")
-    _check_flag(owner, "standardize")
+    check_flags(owner, "standardize")
 
 
 def _listed(names: Any) -> str:

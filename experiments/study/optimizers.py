@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import optax
 
-from experiments.study.values import below_one, check, not_negative, positive
+from experiments.study.values import below_one, check, check_flags, not_negative, positive
 
 Optimizer = Callable[[Any], optax.GradientTransformation]
 
@@ -34,7 +34,7 @@ class SGD:
 
     def __post_init__(self) -> None:
         check(self, "momentum", below_one, "a number from 0 to below 1")
-        _check_flags(self, "nesterov", "decay_norms")
+        check_flags(self, "nesterov", "decay_norms")
         _check_decay(self)
 
     def __call__(self, rate: Any) -> optax.GradientTransformation:
@@ -77,7 +77,7 @@ class AdamW:
 
     def __post_init__(self) -> None:
         _check_adam(self)
-        _check_flags(self, "decay_norms")
+        check_flags(self, "decay_norms")
         _check_decay(self)
 
     def __call__(self, rate: Any) -> optax.GradientTransformation:
@@ -115,11 +115,6 @@ def _check_adam(optimizer: Any) -> None:
     for field in ("b1", "b2"):
         check(optimizer, field, below_one, "a number from 0 to below 1")
     check(optimizer, "eps", positive, "a positive number")
-
-
-def _check_flags(optimizer: Any, *fields: str) -> None:
-    for field in fields:
-        check(optimizer, field, lambda flag: isinstance(flag, bool), "True or False")
 
 
 def _check_decay(optimizer: Any) -> None:

@@ -129,6 +129,12 @@ def check(owner: Any, field: str, allows: Callable[[Any], bool], allowed: str) -
         raise ConfigError(f"{field}={show(value)}: needs {allowed}.")
 
 
+def check_flags(owner: Any, *fields: str) -> None:
+    """Sees that fields of `owner` are True or False, as `check` does."""
+    for field in fields:
+        check(owner, field, lambda flag: isinstance(flag, bool), "True or False")
+
+
 def is_text(value: Any) -> bool:
     return isinstance(value, str) and value.strip() != ""
 
