@@ -161,7 +161,7 @@ def _runner(work: Work, *, bare: bool) -> Trainer:
         "train": Pair(data.train_images, data.train_labels),
         "test": Pair(data.test_images, data.test_labels),
     }
-    examples = place(prepare(splits, classes=True, largest=255.0), mesh)
+    examples = place(prepare(splits, classes=True), mesh)
     run = make_run(study, find_model(study, Standard(), examples.shape, examples.outputs))
     sweep = sweep_of(_without_measures(run, study.evaluate_every) if bare else run, study, mesh)
     states = sweep.init(examples)

@@ -127,7 +127,7 @@ class Arrays:
         }
         left = {name: 0.0 if name in given else getattr(self, name) for name in _FRACTIONS}
         splits = split_up(Pair(self.x, self.y), **left, seed=self.seed)
-        return _examples(splits | given, classes, self.standardize)
+        return prepare(splits | given, classes=classes, standardize=self.standardize)
 
 
 @dataclass(frozen=True)
@@ -244,13 +244,12 @@ def _images(owner: Any, images: data.Data, classes: bool) -> Examples:
     splits = {"train": train}
     if owner.validation:
         splits = split_up(train, validation=owner.validation, test=0.0, seed=owner.seed)
-    return _examples(splits | {"test": test}, classes, owner.standardize, images.brightest)
-
-
-def _examples(
-    splits: dict[str, Pair], classes: bool, standardize: bool, largest: float = 255.0
-) -> Examples:
-    return prepare(splits, classes=classes, standardize=standardize, largest=largest)
+    return prepare(
+        splits | {"test": test},
+        classes=classes,
+        standardize=owner.standardize,
+        largest=images.brightest,
+    )
 
 
 def _named(path: str | Path, arrays: Arrays, classes: bool) -> Examples:

@@ -86,7 +86,7 @@ class Examples:
 
 
 def prepare(
-    splits: dict[str, Pair], *, classes: bool, standardize: bool = False, largest: float = 1.0
+    splits: dict[str, Pair], *, classes: bool, standardize: bool = False, largest: float = 255.0
 ) -> Examples:
     """Checks what was loaded, counts its classes, and lays it out for programs.
 
