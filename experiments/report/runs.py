@@ -8,7 +8,6 @@ import xarray as xr
 ABOVE_CHANCE = 0.1
 KEPT = 0.8
 GROUPS = 10
-SCORES = ("test_accuracy", "test_r2", "test_score")
 
 Failure = Literal["loss", "fell", "stuck"]
 FAILURES: dict[Failure, str] = {
@@ -18,9 +17,14 @@ FAILURES: dict[Failure, str] = {
 }
 
 
+def score_variable(runs: xr.Dataset) -> str:
+    """Returns the name of the variable that networks are judged by."""
+    return runs.attrs.get("score", "test_accuracy")
+
+
 def judged(runs: xr.Dataset) -> xr.DataArray:
     """Returns what networks are judged by: test accuracy, or what takes its place."""
-    return next(runs[name] for name in SCORES if name in runs)
+    return runs[score_variable(runs)]
 
 
 def score_name(dataset: xr.Dataset) -> str:
@@ -89,9 +93,8 @@ def rates_chosen_by_others(dataset: xr.Dataset) -> xr.DataArray:
 
 
 def _choice(dataset: xr.Dataset) -> xr.DataArray:
-    test = judged(dataset)
-    chooses = dataset.get(str(test.name).replace("test", "validation", 1), test)
-    return _final(chooses, dataset).astype(float)
+    selects = score_variable(dataset).replace("test", "validation", 1)
+    return _final(dataset.get(selects, judged(dataset)), dataset).astype(float)
 
 
 def same_for_all(rates: xr.DataArray) -> xr.DataArray:

@@ -104,7 +104,7 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "steps": dataset.step.values[-1],
             "evaluate_every": dataset.step.values[1] if dataset.step.size > 1 else None,
             "test_examples": _test_examples(dataset),
-            "margin": _margin(dataset),
+            "margin": MARGIN,
             "score": score,
             "validation": any(str(name).startswith("validation") for name in dataset),
             "targets": TARGETS,
@@ -126,10 +126,6 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
 def _test_examples(dataset: xr.Dataset) -> int | None:
     # Another score is no share of right answers, and its sampling error is not known here.
     return dataset.attrs.get("test_examples") if "test_accuracy" in dataset else None
-
-
-def _margin(dataset: xr.Dataset) -> float:
-    return json.loads(dataset.attrs.get("config", "{}")).get("margin", MARGIN)
 
 
 def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
@@ -279,11 +275,11 @@ def accuracy_difference(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
     """The accuracy of `two` less that of `one`, seed by seed, and what it decides."""
     before, after = (final_accuracy(runs).values for runs in (one, two))
     error = sampling_error(float(before.mean()), float(after.mean()), _test_examples(one))
-    difference, margin = after - before, _margin(one)
+    difference = after - before
     factor = _factor(one, two)
     interval = mean_interval(difference, error, factor)
-    decided = verdict(interval, margin)
-    needed = seeds_to_decide(difference, margin, error, factor) if decided == "undecided" else None
+    decided = verdict(interval, MARGIN)
+    needed = seeds_to_decide(difference, MARGIN, error, factor) if decided == "undecided" else None
     return {**interval, "verdict": decided, "seeds_to_decide": needed}
 
 

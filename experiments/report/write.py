@@ -20,7 +20,7 @@ from experiments.report.captions import CAPTIONS, DISTRIBUTION, VALUES
 from experiments.report.findings import findings, percent, points, stable_rate, times
 from experiments.report.pages import render
 from experiments.report.panels import Figure
-from experiments.report.runs import SCORES, choices, judged
+from experiments.report.runs import choices, judged, score_variable
 from experiments.report.summary import GRADIENT_FIGURES, summarize
 from experiments.report.tiles import Tile, arm_tiles, tiles
 from experiments.runner import results
@@ -176,7 +176,7 @@ def load_study(directory: Path) -> xr.Dataset:
     wanted = {"diverged_at"}.union(*(caption.measures for caption in CAPTIONS.values()))
     if missing := sorted(wanted - set(map(str, dataset.data_vars))):
         raise ValueError(f"{path} lacks {', '.join(missing)}: it is not the result of a study.")
-    if not set(SCORES) & set(map(str, dataset.data_vars)):
+    if score_variable(dataset) not in dataset:
         raise ValueError(f"{path} lacks a score: it is not the result of a study.")
     if (judged(dataset).isel(step=-1).isnull() & (dataset.diverged_at < 0)).any():
         raise ValueError(f"{path} is of an unfinished study. Run it to its end, then report.")
@@ -188,7 +188,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
     drawn, frames = _figures(dataset, compared, summary)
     captions = {"values": VALUES, **CAPTIONS} if "values" in drawn else CAPTIONS
     captions = {name: caption.about(summary["score"]) for name, caption in captions.items()}
-    captions["accuracy"] = captions["accuracy"]._replace(measures=(str(judged(dataset).name),))
+    captions["accuracy"] = captions["accuracy"]._replace(measures=(score_variable(dataset),))
     return render(
         "report.html.jinja",
         name,
@@ -209,7 +209,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
             "Configuration": _flat(summary["config"]),
             "Environment": _flat(summary["environment"]),
         },
-        score=judged(dataset).name,
+        score=score_variable(dataset),
         command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
         directory=printable(shlex.quote(str(directory))),
     )
