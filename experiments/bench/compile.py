@@ -18,7 +18,7 @@ import optax
 import pandas as pd
 
 import jbn.linen
-from experiments.bench.measure import compare, measure_rounds
+from experiments.bench.measure import as_dear, compare, measure_rounds
 from experiments.bench.output import Report, spread
 from experiments.system.progress import announce
 
@@ -61,13 +61,7 @@ def measure(*, rounds: int, seed: int) -> Report:
     """Compiles the step with each norm in a process of its own, once in each round."""
     clocks = {name: partial(_in_new_process, name) for name in (*NORMS, NO_NORM)}
     announce(f"{rounds} rounds of {len(clocks)} processes")
-    data = compare(measure_rounds(clocks, rounds=rounds, seed=seed), BASELINE)
-    # Times as dear: the ratio's inverse, whose quartiles change places.
-    times = {
-        f"times{end}": 1 / data[f"ratio{of}"]
-        for end, of in {"": "", "_q25": "_q75", "_q75": "_q25"}.items()
-    }
-    data = data.assign(**times)
+    data = as_dear(compare(measure_rounds(clocks, rounds=rounds, seed=seed), BASELINE))
     notes = [
         f"ResNet-18, 16 features wide at first, {IMAGES[0]} images of {IMAGES[1]} by {IMAGES[2]}; "
         "one training step with SGD. CPU time of all threads in a process that compiles nothing "

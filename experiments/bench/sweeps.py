@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import jbn
-from experiments.bench.measure import compare, host_clock, measure_rounds
+from experiments.bench.measure import as_dear, compare, host_clock, measure_rounds
 from experiments.bench.output import Report, spread
 from experiments.system.progress import announce
 
@@ -31,10 +31,7 @@ def measure(shapes: Sequence[tuple[int, ...]] = (), *, rounds: int, seed: int) -
             clocks = {name: host_clock(call, pool) for name, pool in cases.items()}
             compared = compare(measure_rounds(clocks, rounds=rounds, seed=seed), ORDINARY)
             found.append(compared.assign(shape=written, mode=mode))
-    data = pd.concat(found, ignore_index=True)
-    # Times slower: the ratio's inverse, whose quartiles change places.
-    times = [1 / data[name] for name in ("ratio", "ratio_q75", "ratio_q25")]
-    data = data.assign(times=times[0], times_q25=times[1], times_q75=times[2])
+    data = as_dear(pd.concat(found, ignore_index=True))
     tables = {mode: table(data.query("mode == @mode")) for mode in MODES}
     return Report("sweeps", "When the running mean is off", data, tables, _notes(rounds))
 
