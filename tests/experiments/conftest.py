@@ -1,6 +1,8 @@
 """A study small enough to recompute by hand, and data to train it on."""
 
 import dataclasses
+import shutil
+import tempfile
 from typing import Any
 
 import pytest
@@ -24,6 +26,18 @@ SMALL = Study(
 )
 
 
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+
+
 @pytest.fixture(scope="session")
 def small():
     """A function that returns the small study with the fields it is given, or the MLP's."""
@@ -40,3 +54,22 @@ def small():
 @pytest.fixture(scope="session")
 def digits() -> Examples:
     return Digits().load()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser without a window, driven by Selenium; tests are skipped where there is none."""
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (browser and driver):
+        pytest.skip("Chromium is not installed: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
+    with tempfile.TemporaryDirectory() as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = browser
+        for flag in (*CHROMIUM_FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        driver = webdriver.Chrome(options, webdriver.ChromeService(driver))
+        yield driver
+        driver.quit()

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import shutil
-import tempfile
 import time
 
 import numpy as np
@@ -14,21 +12,6 @@ from experiments.report.comparison import write_comparison
 from experiments.report.write import write_report
 from experiments.study.measure import BINS
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="Chromium is not installed: apt-get install chromium chromium-driver",
-)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-]
 LARGEST, PHONE, WIDE = 6e6, 390, 1440
 
 
@@ -43,21 +26,6 @@ def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     dataset = study(np.array(accuracy), rates=rates, layers=4, every=20)
     return write_report(keep(dataset, folder))
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from selenium import webdriver
-
-    with tempfile.TemporaryDirectory() as profile:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-        yield driver
-        driver.quit()
 
 
 @pytest.fixture(params=[PHONE, WIDE], ids=["phone", "wide"])

@@ -1,8 +1,6 @@
 """The page in a real browser: right at any width, silent, moved by keys, and it trains."""
 
 import json
-import shutil
-import tempfile
 import time
 
 import pytest
@@ -10,30 +8,8 @@ from moderator import evaluate
 
 from experiments.walkthrough.page import PAGE
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="Chromium is not installed: apt-get install chromium chromium-driver",
-)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-sync", "--no-first-run"]
-FLAGS += ["--disable-background-networking", "--disable-component-update"]
 PHONE, TABLET, WIDE = 390, 768, 1440
 OTHER = "people=14.5,0,3&gamma=-1.5&batches=41&order=sorted&pair=5,5.01&loud=9&who=3&kind=group"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from selenium import webdriver
-
-    with tempfile.TemporaryDirectory() as profile:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-        yield driver
-        driver.quit()
 
 
 @pytest.fixture
