@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
+from experiments.report.inference import mean_interval
 from experiments.study.data import Data
 
 Source = Literal["theory", "published", "own reference"]
@@ -17,8 +17,6 @@ Source = Literal["theory", "published", "own reference"]
 has no number for so small a network, and the effect's direction and size are what is compared."""
 
 Verdict = Literal["reproduced", "not reproduced", "fragile"]
-
-CONFIDENCE = 0.95
 
 
 class Range(NamedTuple):
@@ -78,9 +76,8 @@ class Check:
         mean = values.mean().item()
         if values.size == 1 or np.ptp(values) == 0:
             return mean, mean, mean
-        error = values.std(ddof=1) / np.sqrt(values.size)
-        half = (stats.t.ppf((1 + CONFIDENCE) / 2, values.size - 1) * error).item()
-        return mean, mean - half, mean + half
+        found = mean_interval(values)
+        return mean, found["low"].item(), found["high"].item()
 
     @property
     def verdict(self) -> Verdict:

@@ -11,7 +11,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from experiments.papers.claim import CONFIDENCE, Check, Claim, Outcome, Range, Verdict
+from experiments.papers.claim import Check, Claim, Outcome, Range, Verdict
+from experiments.report.inference import LEVEL
 from experiments.report.markdown import markdown_table
 from experiments.system.console import Console
 from experiments.system.environment import conditions
@@ -125,7 +126,7 @@ def _page(results: Sequence[Result], left_out: Mapping[str, str], command: str) 
     with_ = conditions(command)
     lines += [f"- {line}" for line in with_]
     lines += [
-        f"- Measured: mean over seeds and its {CONFIDENCE:.0%} interval (Student's t). A quantity "
+        f"- Measured: mean over seeds and its {LEVEL:.0%} interval (Student's t). A quantity "
         "is reproduced if the whole interval lies in the expected range, not reproduced if it lies "
         "outside, fragile if the seeds do not decide; a claim is fragile too if its quantities "
         "disagree.",
