@@ -1,4 +1,4 @@
-"""What the fuzzer's programs run on, and what is right there, in extended precision."""
+"""Batches of the fuzzer's programs, and the right results, in extended precision."""
 
 from typing import Any, NamedTuple
 

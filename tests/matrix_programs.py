@@ -1,4 +1,4 @@
-"""What a cell of the matrix runs: arrays and where they lie, the function, and what is right."""
+"""Programs of the matrix's cells: arrays and where they lie, the function, the right result."""
 
 import math
 from collections.abc import Callable

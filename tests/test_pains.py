@@ -1,4 +1,4 @@
-"""What users of other batch norms suffer, by the numbers of docs/pains.md: not here."""
+"""Pains of users of other batch norms, by the numbers of docs/pains.md: not here."""
 
 import re
 from dataclasses import dataclass

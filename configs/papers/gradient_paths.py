@@ -1,4 +1,4 @@
-"""Which part of batch norm does it: ablations of its statistics and of their gradients.
+"""Ablations of batch norm's statistics and of their gradients: which part does it?
 
 Claim    Batch norm needs the gradient through its statistics: without it, or with running ones in
          their place, training becomes unstable (Ioffe & Szegedy 2015, section 2).

@@ -81,7 +81,7 @@ def block_math(translator: Any, node: nodes.math_block) -> None:
 
 
 def mathml(node: nodes.Element) -> str:
-    # What docutils does not know, and what it would set under the accent and not under both.
+    # Commands that docutils does not know, and what it sets under the accent and not under both.
     source = node.astext().replace(r"\dots", r"\ldots")
     source = re.sub(r"(\\(?:hat|bar|tilde) \w)(?=[_^])", r"{\1}", source)
     try:

@@ -1,4 +1,4 @@
-"""How wrong y, the variance and dx come out on inputs where floating point is hard.
+"""Errors of y, the variance and dx on inputs where floating point is hard.
 
 An error is measured in what its quantity can lose at best (`reference`): y beside the spread of
 y, the variance beside itself and epsilon, dx beside the largest gradient.

@@ -1,4 +1,4 @@
-"""What XLA makes of batch norm for a TPU v5e and an H100, neither of which need be there.
+"""Batch norm as XLA compiles it for a TPU v5e and an H100, neither of which need be there.
 
 Programs are compiled ahead of time and never run: what they move through memory and exchange is
 read from what the compiler wrote (`hlo`), what they hold and how long it took is asked.

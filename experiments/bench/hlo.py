@@ -1,4 +1,4 @@
-"""What a compiled program does, read from its optimised HLO: kernels, bytes moved, collectives.
+"""Work of a compiled program by its optimised HLO: kernels, bytes moved, collectives.
 
 Only main memory counts: an array in on-chip memory (its layout says S(n), on a TPU) is free, and
 what is fetched there counts once. Of an array that a kernel only slices, the slice is read; of one

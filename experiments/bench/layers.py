@@ -1,4 +1,4 @@
-"""How long a training step of layers takes, with and without the loop that may sweep again.
+"""Time of a training step of layers, with and without the loop that may sweep again.
 
 Each norm sweeps over its batch again where its sums were not enough. On ordinary data none does,
 but the host of a GPU waits for every norm's answer. Without the loop a norm takes one sweep always,

@@ -1,4 +1,4 @@
-"""How many arrays of a layer's size wait between the forward and the backward pass.
+"""Arrays of a layer's size that wait between the forward and the backward pass.
 
 Asked of the compiler: nothing runs. Layers of Dense, batch norm, ReLU differ in their batch norm
 alone; a Dense needs no bias before it, so they are also counted without.

@@ -1,4 +1,4 @@
-"""How long one batch norm takes: forward alone, and y, new statistics and all gradients.
+"""Time of one batch norm: forward alone, and y, new statistics and all gradients.
 
 Beside every library stands the machine's own limit: a map that reads an array of x's size and
 writes one. Forward cannot do with less than one and a half such copies, two reads and one write;

@@ -1,4 +1,4 @@
-"""What a benchmark leaves: tables on the terminal, the numbers as CSV, the page as Markdown."""
+"""Output of a benchmark: tables on the terminal, the numbers as CSV, the page as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

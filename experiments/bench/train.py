@@ -1,4 +1,4 @@
-"""How fast whole experiments go: steps times runs per second, each contender as it is used.
+"""Speed of whole experiments: steps times runs per second, each contender as it is used.
 
 This project's runner trains all runs at once, on every core, and measures as it goes. The loops
 that it stands beside train one run after the other. All know how good they are on the test set, as

@@ -1,4 +1,4 @@
-"""What a claim is, what was measured of it, and when it counts as reproduced."""
+"""Claims: their quantities and ranges, the measurements, and when they count as reproduced."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What the papers' claims came to: on the terminal, as JSON, and as a page with figures."""
+"""Results of the papers' claims: on the terminal, as JSON, and as a page with figures."""
 
 import json
 from collections import Counter

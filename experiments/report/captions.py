@@ -1,4 +1,4 @@
-"""What a reader must know to read each figure, whatever library draws it."""
+"""Captions of the figures, whatever library draws them."""
 
 from typing import NamedTuple
 

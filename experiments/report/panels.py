@@ -1,4 +1,4 @@
-"""What the page's figures are made of: panels in a grid, and a norm's lines, bands and points.
+"""Parts of the page's figures: panels in a grid, and a norm's lines, bands and points.
 
 The page re-arranges the grid to its width, and puts its own colours in the place of these, which
 are those of light paper.

@@ -1,4 +1,4 @@
-"""What a study's folder says: whose it is, and how far that study has come."""
+"""Folder of a study: whose it is, and how far that study has come."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a study will take, found by doing a little of it: nothing is written.
+"""Cost of a study, found by doing a little of it: nothing is written.
 
 Each network is compiled and trained for two windows of steps, the second with a clock.
 """

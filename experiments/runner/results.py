@@ -1,4 +1,4 @@
-"""What a study measured, as one `xarray.Dataset` in one file.
+"""Measurements of a study, as one `xarray.Dataset` in one file.
 
 `xarray.load_dataset("DIR/metrics.nc")` opens it; `.to_dataframe()` makes it a pandas table.
 """

@@ -1,4 +1,4 @@
-"""What a study is: one frozen value, checked field by field, that a file in `configs/` builds."""
+"""Studies: one frozen value each, checked field by field, that a file in `configs/` builds."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""What is measured of a network while it trains: pure functions of gradients, updates and inputs.
+"""Measures of a network while it trains: pure functions of gradients, updates and inputs.
 
 A gradient or an update is a tree, as Flax keeps parameters; layers that have a kernel are measured
 one by one, and `kernels` are theirs, in order.

@@ -1,4 +1,4 @@
-"""What the environment must say before JAX is first imported: devices, and how memory is kept."""
+"""Environment before JAX is first imported: devices, and how memory is kept."""
 
 import os
 import platform

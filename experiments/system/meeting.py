@@ -1,4 +1,4 @@
-"""How several processes meet: process 0 listens, the others come and say who they are.
+"""Meeting of several processes: process 0 listens, the others come and say who they are.
 
 Before JAX is told of each other, since it waits minutes for one that is gone, aborts when two have
 one number, and does not compare how many each expects. What is sent is JSON.

@@ -1,4 +1,4 @@
-"""How far a study is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a study: a bar on a terminal, a line now and then elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator

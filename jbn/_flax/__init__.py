@@ -1,1 +1,1 @@
-"""What the layers of Flax Linen and of Flax NNX, and their tools, share."""
+"""Code that the layers of Flax Linen and of Flax NNX, and their tools, share."""

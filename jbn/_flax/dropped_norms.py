@@ -1,4 +1,4 @@
-"""What is left of a folded norm: at most a subtraction."""
+"""Remainder of a folded norm: at most a subtraction."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What every variant and every front-end must do: one table, pushed through every transformation.
+"""Contract of every variant and front-end: one table, pushed through every transformation.
 
 A new variant is covered by joining `VARIANTS`, with what is particular to it said in the row.
 """

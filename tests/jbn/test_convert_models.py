@@ -1,4 +1,4 @@
-"""What goes where in a whole model, and what is refused; tests/parity compares the outputs."""
+"""Layers of whole models: where each goes, and which are refused; tests/parity compares outputs."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""What users switch on to find their own mistakes raises no false alarm here."""
+"""Debugging flags of JAX: they raise no false alarm here."""
 
 from contextlib import ExitStack
 

@@ -1,4 +1,4 @@
-"""Which layers a norm folds into, before it and after it, in models of both kinds."""
+"""Layers that a norm folds into, before it and after it, in models of both kinds."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What the two Flax layers have in common: they agree bit for bit, and they survive bad batches."""
+"""Both Flax layers: they agree bit for bit, and they survive bad batches."""
 
 import chex
 import flax.errors

@@ -1,4 +1,4 @@
-"""Which layers the tools take for batch norms: those of Flax's class, or what one says."""
+"""Layers that the tools take for batch norms: those of Flax's class, or as one says."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""What the pages of the benchmarks say of their numbers; never how fast it was."""
+"""Numbers on the pages of the benchmarks; never how fast it was."""
 
 import jax
 import numpy as np

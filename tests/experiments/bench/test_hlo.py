@@ -1,4 +1,4 @@
-"""What is counted of a compiled program: small programs by hand, and what XLA makes of others."""
+"""Counts of compiled programs: small ones by hand, and XLA's own of others."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""What `list`, `--dry-run` and `--quiet` say and write."""
+"""Output and files of `list`, `--dry-run` and `--quiet`."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What a config file says in text: labels, names of studies, the file itself."""
+"""Text of a config file: labels, names of studies, the file itself."""
 
 import pytest
 
