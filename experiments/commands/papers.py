@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ import tyro
 from experiments.commands import BAD_INPUT, FAILED, PROGRAM, ending
 from experiments.system.console import make_console
 from experiments.system.devices import DeviceError, compile_quickly, find_devices
-from experiments.system.progress import announce
 
 if TYPE_CHECKING:
-    from experiments.papers.claim import Claim, Setting
-    from experiments.papers.output import Result
+    from experiments.papers.claim import Claim
+    from experiments.papers.results import Result
     from experiments.study.data import Data
 
 
@@ -32,6 +30,7 @@ def main(arguments: list[str]) -> None:
         quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
         seed: int = 0,
         again: tuple[int, ...] = (),
+        stand_ins: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
         resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
         data_dir: Path | None = None,
         json: Path | None = None,
@@ -42,6 +41,7 @@ def main(arguments: list[str]) -> None:
                 names,
                 quick=quick,
                 seeds=(seed, *again),
+                stand_ins=stand_ins,
                 resume=resume,
                 data_dir=data_dir,
                 files=_Files(json or (out and out / "papers.json"), out),
@@ -53,9 +53,11 @@ def main(arguments: list[str]) -> None:
         Args:
             names: Claims, or first authors; all by default. Known:
                 {", ".join(claim.name for claim in CLAIMS)}.
-            quick: Fewer seeds and smaller networks: wider intervals, in two minutes.
+            quick: Fewer seeds and smaller networks: wider intervals, in three minutes.
             seed: The first seed; others follow it.
             again: Measure everything again with seeds from each of these, and compare verdicts.
+            stand_ins: Measure each claim too with other norms, or something faulty, in batch norm's
+                place. Ends with status {FAILED} if one that must fail is reproduced.
             resume: Go on where the same command was stopped: what the file of `json` has, measured
                 with these seeds, is not measured again.
             data_dir: Folder with MNIST's four files. Otherwise JBN_DATA_DIR is asked, then they are
@@ -76,13 +78,14 @@ class _Files:
 
     def prepare(self, claims: "Sequence[Claim]") -> "dict[str, Result]":
         """What was measured before, by claim; sees that what is new can be written."""
-        from experiments.papers import output
+        from experiments.papers import page as pages
+        from experiments.papers import results
         from experiments.system.files import check_writable
 
-        page = self.out and self.out / output.PAGE
+        page = self.out and self.out / pages.PAGE
         for path in filter(None, (self.json, page)):
             check_writable(path)
-        before = output.read(self.json, claims) if self.json else []
+        before = results.read(self.json, claims) if self.json else []
         if page and page.exists() and not before:
             raise ValueError(
                 f"{page}: is there, and {self.json}, which would say what is in it, is not. Choose "
@@ -91,13 +94,14 @@ class _Files:
         return {result.claim.name: result for result in before}
 
     def write(self, results: "Sequence[Result]", left_out: Mapping[str, str], command: str) -> None:
-        from experiments.papers import output
+        from experiments.papers.page import write_page
+        from experiments.papers.results import as_json
         from experiments.system.files import write_whole
 
         if self.json:
-            write_whole(self.json, output.as_json(results, left_out, command).encode())
+            write_whole(self.json, as_json(results, left_out, command).encode())
         if self.out:
-            output.write_page(results, left_out, command, self.out)
+            write_page(results, left_out, command, self.out)
 
 
 def _papers(
@@ -105,6 +109,7 @@ def _papers(
     *,
     quick: bool,
     seeds: tuple[int, ...],
+    stand_ins: bool,
     resume: bool,
     data_dir: Path | None,
     files: _Files,
@@ -113,6 +118,8 @@ def _papers(
     from experiments.papers import output
     from experiments.papers.catalogue import CLAIMS, choose
     from experiments.papers.claim import Setting
+    from experiments.papers.measuring import Measuring
+    from experiments.papers.results import Result
 
     with ending(BAD_INPUT, ValueError, DeviceError):
         _check_seeds(seeds)
@@ -136,24 +143,26 @@ def _papers(
         kept = [found[claim.name] for claim in CLAIMS if claim.name in found]
         files.write(kept, left_out, command)
 
+    def keep(new: Result) -> None:
+        if files.out and not (new.again or new.stand_ins):
+            output.write_figure(new, files.out)
+        write()
+
+    measuring = Measuring(found, command, resume, keep)
     for claim in tried:
-        before = found.get(claim.name)
-        if not (resume and before and before.setting == first.as_json()):
-            found[claim.name] = _measure(claim, first, command)
-            if files.out:
-                output.write_figure(found[claim.name], files.out)
-            write()
-        output.print_result(found[claim.name], console)
+        output.print_result(measuring.claim(claim, first), console)
     # All claims with one setting before the next: some share their runs.
     for setting in others:
         for claim in tried:
-            result = found[claim.name]
-            if not (resume and setting.first_seed in result.again):
-                verdict = _measure(claim, setting, command).outcome.verdict
-                result.again[setting.first_seed] = verdict
-                write()
-    output.print_overview([found[claim.name] for claim in tried], left_out, console)
+            measuring.again(claim, setting)
+    if stand_ins:
+        for claim in tried:
+            output.print_stand_ins(measuring.stand_ins(claim, first), console)
+    results = [found[claim.name] for claim in tried]
+    output.print_overview(results, left_out, console)
     write()
+    if alarms := [f"{r.claim.name} with {name}" for r in results for name in r.alarms]:
+        raise SystemExit(f"Reproduced, and must not be: {', '.join(alarms)}.")
 
 
 def _check_seeds(seeds: tuple[int, ...]) -> None:
@@ -163,17 +172,6 @@ def _check_seeds(seeds: tuple[int, ...]) -> None:
         raise ValueError(f"seed {bad[0]}: needs a whole number from 0 to {LARGEST_SEED}.")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"--seed and --again: need other seeds each, got {seeds}.")
-
-
-def _measure(claim: "Claim", setting: "Setting", command: str) -> "Result":
-    from experiments.papers.output import Result
-    from experiments.system.environment import conditions
-
-    announce(f"{claim.name}, seeds from {setting.first_seed}")
-    begun = time.perf_counter()
-    outcome = claim.measure(setting)
-    seconds = time.perf_counter() - begun
-    return Result(claim, outcome, seconds, conditions(command), setting.as_json())
 
 
 def _mnist(data_dir: Path | None) -> "tuple[Data | None, str]":

@@ -1,6 +1,7 @@
-"""Claims: their quantities and ranges, the measurements, and when they count as reproduced."""
+"""Claims of papers: quantities, the ranges registered for them, measurements and verdicts."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -12,11 +13,15 @@ from numpy.typing import ArrayLike
 from experiments.report.inference import mean_interval
 from experiments.study.data import Data
 
-Source = Literal["theory", "published", "own reference"]
-"""Where an expected value comes from. An own reference is this set-up's, measured before: the paper
-has no number for so small a network, and the effect's direction and size are what is compared."""
+Source = Literal["theory", "published", "regression", "slogan"]
+"""Where a range comes from.
 
-Verdict = Literal["reproduced", "not reproduced", "fragile"]
+Theory: a formula of the paper, or derived from it. Published: a number or a direction that the
+paper reports. Regression: what this set-up gave before, since the paper has no number for so small
+a network; it guards against change and confirms nothing. Slogan: what is often said, and no paper.
+"""
+
+Verdict = Literal["reproduced", "refuted", "mixed", "undecided"]
 
 
 class Range(NamedTuple):
@@ -63,6 +68,9 @@ class Check:
     """One value per seed."""
     allowed: Range
     source: Source
+    control: bool = False
+    """Whether it tells of the networks without batch norm: the claim needs it, and is not
+    reproduced by it."""
 
     @property
     def interval(self) -> tuple[float, float, float]:
@@ -83,24 +91,29 @@ class Check:
     def verdict(self) -> Verdict:
         """Whether the interval lies inside the range.
 
-        Reproduced: all of it; not reproduced: none of it; fragile: the seeds do not decide.
+        Reproduced: all of it; refuted: none of it, or a seed without the finite number that is
+        claimed; undecided: the seeds do not decide.
         """
         _, low, high = self.interval
+        if self._lacks_a_number:
+            return "refuted"
         if self.allowed.low <= low and high <= self.allowed.high:
             return "reproduced"
-        return "not reproduced" if _apart((low, high), self.allowed) else "fragile"
+        return "refuted" if high < self.allowed.low or low > self.allowed.high else "undecided"
+
+    @property
+    def _lacks_a_number(self) -> bool:
+        """Whether some seed is NaN, or infinite towards an end of the range that is finite."""
+        low, high = np.min(self.measured), np.max(self.measured)  # NaN if one is
+        beyond = (math.isfinite(self.allowed.low) and low == -math.inf) or (
+            math.isfinite(self.allowed.high) and high == math.inf
+        )
+        return bool(np.isnan(low) or beyond)
 
     def __str__(self) -> str:
         mean, low, high = self.interval
         shown = f"{mean:.4g}"
         return shown if low == high else f"{shown} ({low:.4g} to {high:.4g})"
-
-
-def _apart(interval: tuple[float, float], allowed: Range) -> bool:
-    low, high = interval
-    if math.isnan(low):  # some seeds, or all, have no value
-        return False
-    return high < allowed.low or low > allowed.high
 
 
 class Line(NamedTuple):
@@ -136,9 +149,17 @@ class Outcome(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """That of all checks; fragile if it is not the same for all."""
-        verdicts: list[Verdict] = [check.verdict for check in self.checks]
-        return "fragile" if len(set(verdicts)) > 1 else verdicts[0]
+        """That of all checks, if it is the same for all that are no controls.
+
+        Mixed: some are reproduced and some refuted. A control takes away and never adds: where it
+        is not reproduced, neither is the claim.
+        """
+        tested: set[Verdict] = {check.verdict for check in self.checks if not check.control}
+        controls: set[Verdict] = {check.verdict for check in self.checks if check.control}
+        found = tested | controls if tested == {"reproduced"} else tested
+        if len(found) == 1:
+            return found.pop()
+        return "mixed" if {"reproduced", "refuted"} <= found else "undecided"
 
 
 @dataclass(frozen=True)
@@ -169,20 +190,34 @@ class Setting:
         return self.images
 
 
-def once(measure: Callable[[Setting], Any]) -> Callable[[Setting], Any]:
-    """Keeps what was last measured: claims about the same runs, in turn, share them."""
+def once(measure: Callable[..., Any]) -> Callable[..., Any]:
+    """Keeps what was last measured: claims about the same runs, in turn, share them.
+
+    Other arguments than the setting must be hashable.
+    """
     kept: dict[Any, Any] = {}
 
     @wraps(measure)
-    def remembered(setting: Setting) -> Any:
-        asked = (setting.quick, setting.first_seed, id(setting.images))
+    def remembered(setting: Setting, *given: Any) -> Any:
+        asked = (setting.quick, setting.first_seed, id(setting.images), given)
         if asked not in kept:
             kept.clear()
             # The images too, so that no others can have their id.
-            kept[asked] = (setting.images, measure(setting))
+            kept[asked] = (setting.images, measure(setting, *given))
         return kept[asked][1]
 
     return remembered
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """Something else in batch norm's place: another norm, none, or a faulty one."""
+
+    name: str
+    """What stands there; norms are called as in `tools.stand_ins`."""
+    measure: Callable[[Setting], Outcome]
+    must_fail: bool = False
+    """Whether it is a negative control: the claim must not come out reproduced with it."""
 
 
 @dataclass(frozen=True)
@@ -193,9 +228,28 @@ class Claim:
     """As on the command line; its first word is the paper's first author."""
     sentence: str
     citation: str
-    setup: str
+    """Authors and year, then title, where, and what in it."""
+    setup: str | Callable[[Setting], str]
+    """How it was measured, from the numbers that are used."""
     formula: str
     measure: Callable[[Setting], Outcome]
-    group: Literal["ranked", "further", "contested"] = "ranked"
-    """Contested claims are often repeated; they are measured because they fail, or hold in part."""
+    group: Literal["ranked", "further", "contested", "slogan"] = "ranked"
+    """Contested claims are often repeated; they are measured because they fail, or hold in part.
+    Slogans are stated by no paper."""
     needs_mnist: bool = False
+    registered: str = ""
+    """The date since which the ranges stand, before the run that they judge."""
+    changes: Sequence[str] = ()
+    """Ranges changed since, each with its date and reason."""
+    stand_ins: Sequence[StandIn] = ()
+    """At least one of them must fail."""
+
+    def describe(self, setting: Setting) -> str:
+        """The set-up with the numbers of `setting`."""
+        return self.setup if isinstance(self.setup, str) else self.setup(setting)
+
+    @property
+    def paper(self) -> str:
+        """Authors and year."""
+        found = re.match(r".*?\d{4}", self.citation)
+        return found[0] if found else self.citation

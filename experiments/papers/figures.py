@@ -1,6 +1,8 @@
 """The figure of a claim: what was measured, with its spread over seeds, beside what should come."""
 
+import itertools
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.papers.claim import Line, Outcome, Plot
-from experiments.report.figures import COLOURS, MARKERS, MUTED, styled
+from experiments.report.figures import COLOURS, INK, MARKERS, MUTED, styled
+from experiments.report.figures import save as save_plain
 
 _PANEL = (4.6, 3.4)  # inches
 _FEW = 9
+# A norm has one colour in all figures; what else is measured takes the others in order.
+_NORMS = ("no norm", "batch norm", "layer norm", "group norm")
+_DARK = {"#ffffff": "#0d1117", INK: "#e6edf3", MUTED: "#9aa4af"}
 
 
 @styled
@@ -27,16 +33,31 @@ def draw(outcome: Outcome) -> Figure:
     return figure
 
 
+def save(figure: Figure, path: Path) -> None:
+    """Write `figure` as SVG that is dark where the reader's screen is, the same bytes each time."""
+    save_plain(figure, path)
+    rules = [
+        f'[style*="{kind}: {light}"] {{ {kind}: {dark} !important }}'
+        for light, dark in _DARK.items()
+        for kind in ("fill", "stroke")
+    ]
+    style = f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}</style>"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("<defs>", f"{style}\n <defs>", 1), encoding="utf-8")
+
+
 def _panel(axes: Axes, plot: Plot) -> None:
-    measured, style = 0, "_" if plot.categories else "--"
+    style = "_" if plot.categories else "--"
+    place: int | None = None
+    free = itertools.count(len({*_NORMS} & {line.label for line in plot.lines}) and len(_NORMS))
     for line in plot.lines:
         if line.expected:
             # In the colour of the measured line before it.
-            colour = COLOURS[(measured - 1) % len(COLOURS)] if measured else MUTED
+            colour = MUTED if place is None else COLOURS[place % len(COLOURS)]
             axes.plot(np.asarray(line.x), np.asarray(line.y), style, color=colour, markersize=14)
         else:
-            _measured(axes, line, measured, joined=not plot.categories)
-            measured += 1
+            place = _NORMS.index(line.label) if line.label in _NORMS else next(free)
+            _measured(axes, line, place, joined=not plot.categories)
     if any(line.expected for line in plot.lines):
         axes.plot([], [], style, color=MUTED, label="expected")
     if "y" in plot.log:

@@ -67,13 +67,13 @@ def measure(setting: Setting) -> Outcome:
             f"with: largest loss after {steps} steps, over all rates to {rates[-1]:g}",
             with_norm.loss.max(axis=1),
             at_most(_TRAINED),
-            "own reference",
+            "regression",
         ),
         Check(
             f"without: largest rate that ends with a loss below {_TRAINED}",
             np.where(trained, rates, 0).max(axis=1),
             at_most(10.0),
-            "own reference",
+            "regression",
         ),
     ]
     remarks = [

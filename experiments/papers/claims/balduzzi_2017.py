@@ -98,7 +98,7 @@ def measure_residual(setting: Setting) -> Outcome:
             f"{name}: autocorrelation of neighbours",
             correlations[name][:, 1],
             allowed[name],
-            "own reference",
+            "regression",
         )
         for name in allowed
     ]
@@ -117,7 +117,7 @@ def measure_plain(setting: Setting) -> Outcome:
         "autocorrelation of neighbours, with batch norm less without",
         change,
         at_least(0.0),
-        "own reference",
+        "regression",
     )
     without, with_norm = (found[:, 1].mean() for found in correlations.values())
     remarks = [

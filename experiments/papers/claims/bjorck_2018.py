@@ -100,7 +100,7 @@ def measure_tolerance(setting: Setting) -> Outcome:
                 f"{depth} hidden layers: powers of ten by which the largest usable rate rises",
                 with_norm - without,
                 at_least(0.5),
-                "own reference",
+                "regression",
             )
         )
     return Outcome(checks, _plots(setting))
@@ -114,10 +114,10 @@ def measure_speed(setting: Setting) -> Outcome:
         at = f"{depth} hidden layers: accuracy gained at"
         smallest = with_norm[:, 0] - without[:, 0]
         checks.append(
-            Check(f"{at} rate {_rates(setting)[0]:.3g}", smallest, at_least(0.0), "own reference")
+            Check(f"{at} rate {_rates(setting)[0]:.3g}", smallest, at_least(0.0), "regression")
         )
         own_best = with_norm.max(axis=1) - without.max(axis=1)
-        best.append(Check(f"{at} each one's best rate", own_best, at_least(0.0), "own reference"))
+        best.append(Check(f"{at} each one's best rate", own_best, at_least(0.0), "regression"))
     remark = (
         "The comparison turns with the learning rate: slower at a small one for both, better when "
         "each has the best of its own."

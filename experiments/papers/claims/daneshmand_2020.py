@@ -93,7 +93,7 @@ def measure_ranks(setting: Setting) -> Outcome:
         lines.append(Line(name, np.arange(_EVERY, _DEPTH + 1, _EVERY), rank))
         allowed = at_most(1.2) if variant is None else at_least(4.5)
         quantity = f"{name}: effective rank after {_DEPTH} layers"
-        checks.append(Check(quantity, rank[:, -1], allowed, "own reference"))
+        checks.append(Check(quantity, rank[:, -1], allowed, "regression"))
     widths = _WIDTHS[: setting.pick(full=len(_WIDTHS), quick=3)]
     grown = np.stack([_participation(seeds, width) for width in widths], axis=1)
     slopes = np.polyfit(np.log(widths), np.log(grown).T, 1)[0]

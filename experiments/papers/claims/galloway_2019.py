@@ -75,7 +75,7 @@ def measure(setting: Setting) -> Outcome:
     gained = Accuracies(*(b - a for a, b in zip(without, with_norm)))
     worse = -0.05 if setting.quick else -0.1
     checks = [
-        Check("accuracy gained, clean", gained.clean, at_least(-0.006), "own reference"),
+        Check("accuracy gained, clean", gained.clean, at_least(-0.006), "regression"),
         Check("accuracy gained, with noise", gained.noise, at_most(worse), "published"),
         Check("accuracy gained, under attack", gained.adversarial, at_most(worse), "published"),
     ]

@@ -56,7 +56,7 @@ def measure(setting: Setting) -> Outcome:
                 f"groups of {group}: accuracy gained",
                 test - whole[0],
                 at_least(0.001),
-                "own reference",
+                "regression",
             )
         )
         if group == 16:
@@ -65,7 +65,7 @@ def measure(setting: Setting) -> Outcome:
                     "groups of 16: factor of the training loss",
                     loss / whole[1],
                     at_least(1.2),
-                    "own reference",
+                    "regression",
                 )
             )
     names = ["whole batch", *(f"groups of {group}" for group in groups)]

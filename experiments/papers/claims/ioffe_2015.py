@@ -135,7 +135,7 @@ def measure_accuracy(setting: Setting) -> Outcome:
                 f"{config}: accuracy gained after {early} steps",
                 gain[:, 0],
                 at_least(config.early_gain),
-                "own reference",
+                "regression",
             )
         )
         checks.append(
@@ -143,7 +143,7 @@ def measure_accuracy(setting: Setting) -> Outcome:
                 f"{config}: accuracy gained after {late} steps",
                 gain[:, -1],
                 at_least(0.005),
-                "own reference",
+                "regression",
             )
         )
         lines = [Line(name, _times(setting), c.accuracy) for name, c in by_norm.items()]
@@ -157,13 +157,13 @@ def measure_scale_drift(setting: Setting) -> Outcome:
     for config, by_norm in _courses(setting).items():
         without, with_norm = (c.spread.max(axis=1) / c.spread.min(axis=1) for c in by_norm.values())
         at = f"{config}: factor of change"
-        checks.append(Check(f"{at}, with batch norm", with_norm, at_most(2.0), "own reference"))
+        checks.append(Check(f"{at}, with batch norm", with_norm, at_most(2.0), "regression"))
         checks.append(
             Check(
                 f"{at}, without over with batch norm",
                 without / with_norm,
                 at_least(1.5),
-                "own reference",
+                "regression",
             )
         )
         lines = [Line(name, _times(setting), c.spread) for name, c in by_norm.items()]
@@ -183,7 +183,7 @@ def measure_median_drift(setting: Setting) -> Outcome:
                 "without",
                 with_norm - without,
                 at_most(0.0),
-                "own reference",
+                "regression",
             )
         )
         lines = [Line(name, _times(setting), c.median) for name, c in by_norm.items()]

@@ -61,7 +61,7 @@ def measure(setting: Setting) -> Outcome:
     checks = [
         Check(f"{_PLAIN}: exponent over the width", exponents[_PLAIN], linear, "theory"),
         Check(f"{_HIDDEN}: exponent over the width", exponents[_HIDDEN], linear, "theory"),
-        Check(f"{_CENTRED}: exponent less that without", slower, at_most(-0.2), "own reference"),
+        Check(f"{_CENTRED}: exponent less that without", slower, at_most(-0.2), "regression"),
     ]
     plot = Plot("Fisher information", "width", "largest eigenvalue", lines, log="xy")
     remarks = [

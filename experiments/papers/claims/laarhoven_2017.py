@@ -171,9 +171,9 @@ def measure(setting: Setting) -> Outcome:
             "without: |cos(w, dL/dw)|, mean over neurons and steps",
             without.cosine[..., 0].mean(axis=1),
             at_least(0.03),
-            "own reference",
+            "regression",
         ),
-        Check(f"without: {after}", error(without), at_least(0.03), "own reference"),
+        Check(f"without: {after}", error(without), at_least(0.03), "regression"),
     ]
     t = np.arange(1, steps + 1)
     lines = []

@@ -112,7 +112,7 @@ def measure_variation(setting: Setting) -> Outcome:
                         "without",
                         factor[:, i],
                         at_least(np.log10(2).item()),
-                        "own reference",
+                        "regression",
                     )
                 )
         plots.append(_plot(f"{depth} hidden layers, rate 0.1", without, with_norm))
@@ -151,7 +151,7 @@ def measure_smoothness(setting: Setting) -> Outcome:
                         "more without",
                         factor[:, i],
                         at_least(0.0),
-                        "own reference",
+                        "regression",
                     )
                 )
         local.append(near_by)

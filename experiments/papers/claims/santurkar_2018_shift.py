@@ -76,12 +76,12 @@ def measure_noise(setting: Setting) -> Outcome:
     without, with_norm, noisy = accuracies.T
     as_good = -0.015 if setting.quick else -0.006
     checks = [
-        Check("accuracy, noisy less without", noisy - without, at_least(0.0), "own reference"),
+        Check("accuracy, noisy less without", noisy - without, at_least(0.0), "regression"),
         Check(
-            "accuracy, noisy less batch norm", noisy - with_norm, at_least(as_good), "own reference"
+            "accuracy, noisy less batch norm", noisy - with_norm, at_least(as_good), "regression"
         ),
         Check(
-            "shift, noisy over without", drifts[:, 2] / drifts[:, 0], at_least(1.0), "own reference"
+            "shift, noisy over without", drifts[:, 2] / drifts[:, 0], at_least(1.0), "regression"
         ),
     ]
     times = window * np.arange(1, 5)
@@ -149,8 +149,8 @@ def measure_gradient_shift(setting: Setting) -> Outcome:
             closer = (with_norm.cosine - without.cosine)[:, i, layer - 1]
             further = (with_norm.distance - without.distance)[:, i, layer - 1]
             checks += [
-                Check(f"{at}: distance gained", further, at_least(0.0), "own reference"),
-                Check(f"{at}: cosine gained", closer, at_most(0.0), "own reference"),
+                Check(f"{at}: distance gained", further, at_least(0.0), "regression"),
+                Check(f"{at}: cosine gained", closer, at_most(0.0), "regression"),
             ]
     places = np.arange(1, depth + 1)
     plots = [

@@ -84,7 +84,7 @@ def measure(setting: Setting) -> Outcome:
             f"accuracy gained at step {time}",
             gained[:, time // _WINDOW - 1],
             allowed[time],
-            "own reference",
+            "regression",
         )
         for time in allowed
         if time <= times[-1]

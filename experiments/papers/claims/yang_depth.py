@@ -109,7 +109,7 @@ def measure(setting: Setting) -> Outcome:
             f"{depth} layers: accuracy on the batch, mean over the last {_LAST} of {steps} steps",
             end,
             allowed[depth],
-            "own reference",
+            "regression",
         )
         for depth, end in ends.items()
     ]

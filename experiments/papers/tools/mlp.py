@@ -10,8 +10,7 @@ import optax
 from jax.nn.initializers import Initializer
 
 from experiments.study.networks import Dense
-from experiments.study.norms import fold_in
-from jbn import Variant
+from experiments.study.norms import fold_in, is_variant
 from jbn.linen import BatchNorm
 
 NUM_CLASSES = 10
@@ -20,14 +19,15 @@ NUM_CLASSES = 10
 class MLP(nn.Module):
     """Dense, norm, activation for each hidden layer, then a Dense layer of class scores.
 
-    Layers are called `hidden_1`, `hidden_2`, .. and `output`. With a norm the hidden Dense layers
-    have no bias: the norm subtracts it with the mean, and has its own.
+    Layers are called `hidden_1`, `hidden_2`, .. and `output`, norms `norm_1`, .. A norm with a bias
+    of its own takes the place of the hidden layer's.
     """
 
     widths: tuple[int, ...]
     activation: Callable[[jax.Array], jax.Array]
     kernel_init: Initializer
-    norm: Variant | None = None
+    norm: Any = None
+    """A variant of batch norm, a class of Flax modules, or None."""
     momentum: float = 0.99
     epsilon: float = 1e-5
     axis_name: str | None = None
@@ -43,21 +43,29 @@ class MLP(nn.Module):
         """
         inputs = []
         for i, width in enumerate(self.widths, start=1):
-            z = Dense(width, self.kernel_init, use_bias=self.norm is None, name=f"hidden_{i}")(x)
-            if self.norm is not None:
-                norm = BatchNorm(
-                    use_running_average,
-                    momentum=self.momentum,
-                    epsilon=self.epsilon,
-                    axis_name=self.axis_name,
-                    variant=fold_in(self.norm, i),
-                    name=f"norm_{i}",
-                )
+            norm = self._norm(i, use_running_average)
+            has_bias = getattr(norm, "use_bias", False)
+            z = Dense(width, self.kernel_init, use_bias=not has_bias, name=f"hidden_{i}")(x)
+            if isinstance(norm, BatchNorm):
                 z = norm(z, momentum=momentum)
+            elif norm is not None:
+                z = norm(z)
             inputs.append(z)
             x = self.activation(z)
         scores = Dense(NUM_CLASSES, self.kernel_init, name="output")(x)
         return scores, tuple(inputs)
+
+    def _norm(self, i: int, use_running_average: bool) -> Any:
+        if self.norm is None or not is_variant(self.norm):
+            return self.norm and self.norm(name=f"norm_{i}")
+        return BatchNorm(
+            use_running_average,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            axis_name=self.axis_name,
+            variant=fold_in(self.norm, i),
+            name=f"norm_{i}",
+        )
 
 
 def in_training(

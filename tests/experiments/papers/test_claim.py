@@ -19,6 +19,8 @@ from experiments.papers.claim import (
     Line,
     Outcome,
     Plot,
+    Setting,
+    StandIn,
     at_least,
     at_most,
     between,
@@ -34,18 +36,21 @@ NAN, INF = np.nan, np.inf
     ("measured", "allowed", "verdict"),
     [
         ([1.0, 1.02, 0.98], near(1.0, absolute=0.1), "reproduced"),
-        ([1.0, 1.02, 0.98], near(1.0, absolute=0.001), "fragile"),
-        ([1.0, 1.02, 0.98], near(2.0, relative=0.1), "not reproduced"),
+        ([1.0, 1.02, 0.98], near(1.0, absolute=0.001), "undecided"),
+        ([1.0, 1.02, 0.98], near(2.0, relative=0.1), "refuted"),
         ([2.0, 2.1, 2.05], at_least(1.0), "reproduced"),
-        ([2.0, 2.1, 2.05], at_most(1.0), "not reproduced"),
-        ([1.0, 3.0, 2.0], at_least(1.0), "fragile"),  # the mean is inside, its interval is not
+        ([2.0, 2.1, 2.05], at_most(1.0), "refuted"),
+        ([1.0, 3.0, 2.0], at_least(1.0), "undecided"),  # the mean is inside, its interval is not
         ([0.5], between(0.0, 1.0), "reproduced"),
-        ([3.0, 3.0, 3.0], between(0.0, 1.0), "not reproduced"),
+        ([3.0, 3.0, 3.0], between(0.0, 1.0), "refuted"),
         ([INF, INF], at_least(1.0), "reproduced"),
         ([INF, 2.0], at_least(1.0), "reproduced"),
-        ([INF, 0.5], at_least(1.0), "fragile"),
-        ([NAN, 2.0], at_least(1.0), "fragile"),
-        ([NAN, NAN], at_least(1.0), "fragile"),
+        ([INF, 0.5], at_least(1.0), "undecided"),
+        ([INF, 0.5], at_most(1.0), "refuted"),  # a finite number is claimed
+        ([-INF, 0.5], at_most(1.0), "reproduced"),
+        ([-INF, 2.0], at_least(1.0), "refuted"),
+        ([NAN, 2.0], at_least(1.0), "refuted"),
+        ([NAN, NAN], at_most(1.0), "refuted"),
     ],
 )
 def test_verdicts(measured, allowed, verdict):
@@ -59,19 +64,41 @@ def test_the_interval_is_students():
     np.testing.assert_allclose((mean, low, high), (values.mean(), *theirs), rtol=1e-12)
 
 
-def test_a_claim_is_as_good_as_its_checks():
-    def outcome(*measured):
-        return Outcome([Check("q", np.array([m]), at_least(1.0), "theory") for m in measured], [])
+def outcome(*measured, controls=()):
+    """That of quantities which should be at least one."""
 
+    def check(value, control):
+        return Check("q", np.array(value), at_least(1.0), "theory", control)
+
+    return Outcome([*(check(m, False) for m in measured), *(check(c, True) for c in controls)], [])
+
+
+OPEN = [0.9, 1.2]
+
+
+def test_a_claim_is_as_good_as_its_checks():
     assert outcome(1.0, 2.0).verdict == "reproduced"
-    assert outcome(0.0, 0.5).verdict == "not reproduced"
-    assert outcome(0.0, 2.0).verdict == "fragile"
+    assert outcome(0.0, 0.5).verdict == "refuted"
+    assert outcome(0.0, 2.0).verdict == "mixed"
+    assert outcome(0.0, OPEN).verdict == "undecided"
+    assert outcome(2.0, OPEN).verdict == "undecided"
+    assert outcome(0.0, 2.0, OPEN).verdict == "mixed"
+
+
+def test_a_control_takes_away_and_never_adds():
+    assert outcome(2.0, controls=[2.0]).verdict == "reproduced"
+    assert outcome(2.0, controls=[0.0]).verdict == "mixed"
+    assert outcome(2.0, controls=[OPEN]).verdict == "undecided"
+    assert outcome(0.0, controls=[2.0]).verdict == "refuted"
+    assert outcome(0.0, 2.0, controls=[2.0]).verdict == "mixed"
+    assert outcome(0.0, OPEN, controls=[2.0]).verdict == "undecided"
 
 
 def test_every_claim_is_told_in_full():
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
     for claim in CLAIMS:
-        assert all((claim.sentence, claim.citation, claim.setup, claim.formula)), claim.name
+        setups = {claim.describe(setting) for setting in (Setting(), Setting(quick=True))}
+        assert all((claim.sentence, claim.citation, *setups, claim.formula)), claim.name
         assert claim.sentence.endswith("."), claim.name
 
 
@@ -130,12 +157,12 @@ def test_the_command_writes_what_it_measured(two_claims, tmp_path, monkeypatch, 
     assert os.environ["XLA_FLAGS"] == "--xla_dump_to=there --xla_backend_optimization_level=1"
     said = capsys.readouterr().out
     assert "|q| [h²]" in said
-    assert "1 claims in 0 s: 1 reproduced" in said
+    assert "1 claims of 1 papers: 1 reproduced" in said
     content = json.loads(file.read_text())
     (claim,) = content["claims"]
     assert claim["checks"][0]["per_seed"] == [0, 1, 2]
     assert claim["checks"][0]["allowed"] == ["-inf", 100]
-    assert claim["verdict_with_other_seeds"] == {"1000": "not reproduced"}
+    assert claim["verdict_with_other_seeds"] == {"1000": "refuted"}
     page = (tmp_path / "papers.md").read_text()
     assert r"| \|q\| [h²] | at most 100 | theory | 1 (-1.484 to 3.484) | reproduced |" in page
     assert "python -m experiments papers someone --quick --again 1000 --out DIR" in page
@@ -198,6 +225,42 @@ def test_killed_between_two_claims_it_goes_on(two_claims, tmp_path, monkeypatch)
     assert "## other-claims" in (tmp_path / "papers.md").read_text()
 
 
+def test_stand_ins_are_measured_and_one_that_must_fail_alarms(two_claims, tmp_path, monkeypatch):
+    def trying(value):
+        return lambda setting: outcome(value)
+
+    stand_ins = [
+        StandIn("layer norm", trying(2.0)),
+        StandIn("no norm", trying(0.0), must_fail=True),
+    ]
+    claim = dataclasses.replace(two_claims[0], stand_ins=stand_ins)
+    monkeypatch.setattr(catalogue, "CLAIMS", (claim,))
+    arguments = ["--out", str(tmp_path), "--quick"]
+    papers.main(arguments)
+    before = json.loads((tmp_path / "papers.json").read_text())["claims"][0]
+    assert before["stand_ins"] == {}
+    papers.main([*arguments, "--stand-ins", "--resume"])
+    page = (tmp_path / "papers.md").read_text()
+    assert "| [someone-claims](#someone-claims) | reproduced | refuted | reproduced |" in page
+    assert "- In its place, and not to be reproduced: no norm (refuted)" in page
+    assert "1 of 1 negative controls did not come out reproduced." in page
+
+    stand_ins[1] = StandIn("no norm", trying(3.0), must_fail=True)
+    with pytest.raises(SystemExit, match="someone-claims with no norm"):
+        papers.main([*arguments, "--stand-ins"])
+    # What is kept is told again, and alarms again.
+    with pytest.raises(SystemExit, match="must not be"):
+        papers.main([*arguments, "--resume"])
+
+
+def test_a_setup_tells_the_numbers_that_were_used(two_claims, tmp_path, monkeypatch):
+    claim = dataclasses.replace(two_claims[0], setup=lambda s: f"{len(s.seeds(4, 3))} seeds.")
+    monkeypatch.setattr(catalogue, "CLAIMS", (claim,))
+    for arguments, says in ([], "4 seeds."), (["--quick"], "3 seeds."):
+        papers.main([*arguments, "--out", str(tmp_path)])
+        assert f"- Set-up: {says}" in (tmp_path / "papers.md").read_text()
+
+
 def test_without_mnist_its_claims_are_left_out(two_claims, monkeypatch, capsys):
     from experiments.study import data
 
@@ -208,7 +271,7 @@ def test_without_mnist_its_claims_are_left_out(two_claims, monkeypatch, capsys):
     monkeypatch.setattr(data, "load", no_mnist)
     papers.main([])
     said = capsys.readouterr().out
-    assert "1 claims in" in said
+    assert "1 claims of" in said
     assert "Left out: other-claims (no MNIST: no network)" in said
 
 

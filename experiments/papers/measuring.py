@@ -1,0 +1,62 @@
+"""Measuring of claims one by one: each result is kept as soon as it is there."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from experiments.papers.claim import Claim, Setting
+from experiments.papers.results import Result, Trial
+from experiments.system.environment import conditions
+from experiments.system.progress import announce
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Claims measured into `found`, in place of what it had of them."""
+
+    found: dict[str, Result]
+    """By the claim's name."""
+    command: str
+    resume: bool
+    """Whether what `found` has, of the same seeds and size, is left as it is."""
+    keep: Callable[[Result], None]
+    """Called with each result that is new, or has something new."""
+
+    def claim(self, claim: Claim, setting: Setting) -> Result:
+        """Measures a claim with its first seeds."""
+        before = self.found.get(claim.name)
+        if self.resume and before and before.setting == setting.as_json():
+            return before
+        announce(f"{claim.name}, seeds from {setting.first_seed}")
+        begun = time.perf_counter()
+        outcome = claim.measure(setting)
+        self.found[claim.name] = result = Result(
+            claim,
+            outcome,
+            claim.describe(setting),
+            time.perf_counter() - begun,
+            conditions(self.command),
+            setting.as_json(),
+        )
+        self.keep(result)
+        return result
+
+    def again(self, claim: Claim, setting: Setting) -> None:
+        """Measures a claim with other seeds, for its verdict."""
+        result = self.found[claim.name]
+        if not (self.resume and setting.first_seed in result.again):
+            announce(f"{claim.name}, seeds from {setting.first_seed}")
+            result.again[setting.first_seed] = claim.measure(setting).verdict
+            self.keep(result)
+
+    def stand_ins(self, claim: Claim, setting: Setting) -> Result:
+        """Measures a claim with each of its stand-ins in batch norm's place."""
+        result, told = self.found[claim.name], setting.as_json()
+        for stand_in in claim.stand_ins:
+            before = result.stand_ins.get(stand_in.name)
+            if not (self.resume and before and before.setting == told):
+                announce(f"{claim.name}, with {stand_in.name} in its place")
+                outcome = stand_in.measure(setting)
+                result.stand_ins[stand_in.name] = Trial(outcome, stand_in.must_fail, told)
+                self.keep(result)
+        return result

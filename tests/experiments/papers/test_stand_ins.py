@@ -1,0 +1,68 @@
+"""Norms in batch norm's place: what they compute, and where a network has them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.papers.claim import Line, Outcome, Plot
+from experiments.papers.figures import draw, save
+from experiments.papers.tools.mlp import MLP, in_training
+from experiments.papers.tools.stand_ins import DETACHED, NORMS, as_function
+from jbn import Standard
+
+X = np.random.default_rng(0).normal(1.0, 2.0, (6, 8)).astype(np.float32)
+
+
+def _over(x, axis, mean=True):
+    x = np.asarray(x, np.float64)
+    centre = x.mean(axis, keepdims=True) if mean else 0.0
+    return (x - centre) / np.sqrt(np.square(x - centre).mean(axis, keepdims=True))
+
+
+EXPECTED = {
+    "no norm": X,
+    "layer norm": _over(X, 1),
+    "RMS norm": _over(X, 1, mean=False),
+    "group norm": _over(X.reshape(6, 4, 2), 2).reshape(6, 8),
+    "dynamic tanh": np.tanh(0.5 * X),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_function_is_its_norm_at_init(name):
+    np.testing.assert_allclose(as_function(NORMS[name])(X), EXPECTED[name], atol=2e-5)
+
+
+def test_detached_statistics_pass_the_gradient_on():
+    (detached,) = DETACHED.values()
+    cotangent = X[::-1]
+    y, back = jax.vjp(as_function(detached), jnp.asarray(X))
+    np.testing.assert_allclose(y, as_function(Standard())(X), atol=1e-6)
+    np.testing.assert_allclose(back(cotangent)[0], cotangent / X.std(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_network_has_them_before_each_activation(name):
+    init = jax.nn.initializers.he_normal()
+    model = MLP((8, 8), jax.nn.relu, init, NORMS[name])
+    variables = model.init(jax.random.key(0), X, use_running_average=False)
+    kernel, bias = (variables["params"]["hidden_1"].get(part) for part in ("kernel", "bias"))
+    assert (bias is None) == (name not in ("no norm", "RMS norm"))
+    _, inputs, _ = in_training(model, variables["params"], {}, jnp.asarray(X))
+    expected = as_function(NORMS[name], 1e-6)(X @ kernel.mT)
+    np.testing.assert_allclose(inputs[0], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_norm_has_one_colour_in_all_figures(tmp_path):
+    def colours(*labels):
+        lines = [Line(label, [0, 1], np.ones((2, 2))) for label in labels]
+        (axes,) = draw(Outcome([], [Plot("p", "x", "y", lines)])).axes
+        return [line.get_color() for line in axes.get_lines()]
+
+    none, batch = colours("no norm", "batch norm")
+    assert colours("batch norm", "other")[0] == batch != colours("batch norm", "other")[1]
+    assert colours("no norm") == [none]
+    path = tmp_path / "figure.svg"
+    save(draw(Outcome([], [Plot("p", "x", "y", [Line("no norm", [0, 1], [1, 2])])])), path)
+    assert "prefers-color-scheme: dark" in path.read_text()
