@@ -1,4 +1,4 @@
-"""The command line: `python -m experiments run | report | list | walkthrough | papers | bench`.
+"""The command line: `python -m experiments run | report | list | papers | atlas | ..`.
 
 Nothing that imports JAX is imported here at the top: how many devices a CPU has is settled first.
 """
@@ -15,6 +15,7 @@ from typing import Literal
 import tyro
 
 from experiments.commands import PROGRAM
+from experiments.commands import atlas as atlas_command
 from experiments.commands import bench as bench_command
 from experiments.commands import list as list_command
 from experiments.commands import papers as papers_command
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _choose(
     command: tyro.conf.Positional[
-        Literal["run", "report", "list", "walkthrough", "papers", "bench"]
+        Literal["run", "report", "list", "walkthrough", "papers", "atlas", "bench"]
     ],
 ) -> Callable[[list[str]], None]:
     """Train networks with and without batch norm, and say with numbers what it did.
@@ -48,7 +49,8 @@ def _choose(
         command: run CONFIG --out DIR: train, measure and report, or go on where it was stopped.
             report DIR [DIR ...]: write the report of a finished study again, or compare several.
             list DIR: the studies there, and how far they are. walkthrough: batch norm by hand, on
-            a small table. papers [NAME ...]: what papers claim, measured. bench op | accuracy |
+            a small table. papers [NAME ...]: what papers claim, measured. atlas --out DIR:
+            when batch norm helps, over depth, rate, batch size and norm. bench op | accuracy |
             memory | train | compiled: jbn beside other libraries. Each has its own --help.
     """
     return {
@@ -57,6 +59,7 @@ def _choose(
         "list": list_command.main,
         "walkthrough": walkthrough_command.main,
         "papers": papers_command.main,
+        "atlas": atlas_command.main,
         "bench": bench_command.main,
     }[command]
 

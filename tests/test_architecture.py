@@ -38,6 +38,7 @@ FLOORS = {
     "experiments.runner": 8,
     "experiments.report": 8,
     "experiments.papers": 8,
+    "experiments.atlas": 9,
     "experiments.bench": 9,
     "experiments": 10,
     "configs": 10,
