@@ -191,22 +191,27 @@ class Setting:
 
 
 def once(measure: Callable[..., Any]) -> Callable[..., Any]:
-    """Keeps what was last measured: claims about the same runs, in turn, share them.
+    """Keeps what was measured with the last setting: claims about the same runs share them.
 
     Other arguments than the setting must be hashable.
     """
     kept: dict[Any, Any] = {}
+    last: list[Setting] = []
 
     @wraps(measure)
     def remembered(setting: Setting, *given: Any) -> Any:
-        asked = (setting.quick, setting.first_seed, id(setting.images), given)
-        if asked not in kept:
+        if not (last and _is_same(setting, last[0])):
             kept.clear()
-            # The images too, so that no others can have their id.
-            kept[asked] = (setting.images, measure(setting, *given))
-        return kept[asked][1]
+            last[:] = [setting]
+        if given not in kept:
+            kept[given] = measure(setting, *given)
+        return kept[given]
 
     return remembered
+
+
+def _is_same(a: Setting, b: Setting) -> bool:
+    return a.as_json() == b.as_json() and a.images is b.images
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.papers.tools.deep import NO_EPSILON
 from experiments.papers.tools.mlp import MLP, cross_entropy, in_training
 from experiments.study.data import load
-from jbn import Standard
+from experiments.study.norms import is_variant
 
 NUM_PIXELS = 64
 
@@ -29,10 +29,10 @@ def digits(count: int | None = None) -> Images:
     return Images(x, data.train_labels[:count])
 
 
-def network(widths: Sequence[int], norm: bool, epsilon: Any = NO_EPSILON) -> MLP:
+def network(widths: Sequence[int], norm: Any, epsilon: Any = NO_EPSILON) -> MLP:
     """ReLU layers with He's initialisation; `epsilon` may be traced."""
     he = jax.nn.initializers.he_normal()
-    return MLP(tuple(widths), jax.nn.relu, he, Standard() if norm else None, epsilon=epsilon)
+    return MLP(tuple(widths), jax.nn.relu, he, norm, epsilon=epsilon)
 
 
 def initial(model: MLP, key: jax.Array) -> Any:
@@ -43,12 +43,15 @@ def initial(model: MLP, key: jax.Array) -> Any:
 
 
 def loss(model: MLP, params: Any, images: Images) -> tuple[jax.Array, Any]:
-    """Mean cross-entropy with the batch's own statistics, and these statistics."""
+    """Mean cross-entropy with the batch's own statistics, and these statistics.
+
+    Those are `{}` for a norm that has none of a batch.
+    """
     # Of the type of the parameters; made by the model they would be float32.
     empty = {
         name: {"mean": jnp.zeros_like(affine["bias"]), "var": jnp.ones_like(affine["scale"])}
         for name, affine in params.items()
-        if name.startswith("norm_")
+        if name.startswith("norm_") and is_variant(model.norm)
     }
     scores, _, seen = in_training(model, params, empty, jnp.asarray(images.x), momentum=0.0)
     return cross_entropy(scores, images.labels), seen

@@ -30,6 +30,7 @@ class MLP(nn.Module):
     """A variant of batch norm, a class of Flax modules, or None."""
     momentum: float = 0.99
     epsilon: float = 1e-5
+    """Of any norm that has one."""
     axis_name: str | None = None
 
     @nn.compact
@@ -56,8 +57,12 @@ class MLP(nn.Module):
         return scores, tuple(inputs)
 
     def _norm(self, i: int, use_running_average: bool) -> Any:
-        if self.norm is None or not is_variant(self.norm):
-            return self.norm and self.norm(name=f"norm_{i}")
+        if self.norm is None:
+            return None
+        if not is_variant(self.norm):
+            made = self.norm(parent=None)
+            epsilon = {"epsilon": self.epsilon} if hasattr(made, "epsilon") else {}
+            return made.clone(parent=self, name=f"norm_{i}", **epsilon)
         return BatchNorm(
             use_running_average,
             momentum=self.momentum,

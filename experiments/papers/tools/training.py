@@ -68,14 +68,17 @@ class Task(NamedTuple):
     """(images, key, batch size) -> rows of the training set."""
     norm_at: Callable[[jax.Array, jax.Array], Variant] | None = None
     """(step, key) -> the norm of that step's training, in place of the model's."""
+    weight_decay: float = 0.0
+    """Of all kernels, added to their gradient."""
 
 
 NORMS: dict[str, Variant | None] = {"without": None, "with batch norm": Standard()}
 
 
-def relu_task(depth: int, norm: Variant | None, width: int = 100) -> Task:
-    """Hidden layers of ReLU with He's initialisation."""
-    return Task(MLP((width,) * depth, jax.nn.relu, jax.nn.initializers.he_normal(), norm))
+def relu_task(depth: int, norm: Any, width: int = 100, **options: Any) -> Task:
+    """Hidden layers of ReLU with He's initialisation; `options` are of the task."""
+    model = MLP((width,) * depth, jax.nn.relu, jax.nn.initializers.he_normal(), norm)
+    return Task(model, **options)
 
 
 def unit_interval(data: Data) -> Images:
@@ -89,6 +92,16 @@ def standardized(data: Data) -> Images:
     mean = np.average(values, weights=counts)
     deviation = np.sqrt(np.average((values - mean) ** 2, weights=counts))
     return Images(*data[:4], np.float32(mean), np.float32(deviation))
+
+
+def hold_out(images: Images, count: int = 10_000) -> Images:
+    """The last `count` training images in the test set's place: for choices, made before a test."""
+    return images._replace(
+        train=images.train[:-count],
+        train_labels=images.train_labels[:-count],
+        test=images.train[-count:],
+        test_labels=images.train_labels[-count:],
+    )
 
 
 def begin(task: Task, images: Images, seed: jax.Array, learning_rate: jax.Array) -> State:
@@ -127,6 +140,12 @@ def step(task: Task, images: Images, state: State) -> tuple[State, Seen]:
     (loss, (batch_stats, inputs)), gradient = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params
     )
+    if task.weight_decay:
+        gradient = jax.tree_util.tree_map_with_path(
+            lambda path, g, w: g + task.weight_decay * w if path[-1].key == "kernel" else g,
+            gradient,
+            state.params,
+        )
     optimizer = optax.sgd(state.learning_rate)
     update, _ = optimizer.update(gradient, optimizer.init(state.params))
     after = state._replace(

@@ -51,6 +51,30 @@ def test_a_step_is_sgd_on_the_next_batch(data):
     assert training.next_loss(PLAIN, images, after)(state.params)[0] != seen.loss
 
 
+def test_decay_shrinks_kernels_and_nothing_else(data):
+    images = training.unit_interval(data)
+    state = begun(NORMED, images)
+    plain, decayed = (
+        training.step(NORMED._replace(weight_decay=decay), images, state)[0].params
+        for decay in (0.0, 0.2)
+    )
+    factor = {"kernel": -0.5 * 0.2, "bias": 0.0, "scale": 0.0}
+    expected = {
+        layer: {name: plain[layer][name] + factor[name] * w for name, w in arrays.items()}
+        for layer, arrays in state.params.items()
+    }
+    chex.assert_trees_all_close(decayed, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_held_out_is_not_trained_on(data):
+    images = training.unit_interval(data)
+    held = training.hold_out(images, 100)
+    np.testing.assert_array_equal(np.concatenate([held.train, held.test]), images.train)
+    labels = np.concatenate([held.train_labels, held.test_labels])
+    np.testing.assert_array_equal(labels, images.train_labels)
+    assert len(held.test) == 100
+
+
 def test_tasks_begin_alike_and_seeds_do_not(data):
     images = training.unit_interval(data)
     kernel = begun(PLAIN, images).params["hidden_1"]["kernel"]
@@ -88,6 +112,14 @@ def test_combinations():
     seeds, rates = combinations(np.arange(2), np.array([0.1, 0.2, 0.3]))
     np.testing.assert_array_equal(seeds, [0, 0, 0, 1, 1, 1])
     np.testing.assert_array_equal(rates.reshape(2, 3)[1], [0.1, 0.2, 0.3])
+
+
+def test_once_keeps_every_argument_of_one_setting():
+    asked = []
+    measure = once(lambda setting, name: asked.append(name) or len(asked))
+    found = [measure(Setting(first_seed=s), n) for s, n in ((0, "a"), (0, "b"), (0, "a"), (1, "a"))]
+    assert found == [1, 2, 1, 3]
+    assert measure(Setting(), "a") == 4  # only the last setting's
 
 
 def test_once_measures_again_for_another_setting(data):
