@@ -12,12 +12,15 @@ from experiments.papers.claims import (
     daneshmand_2021,
     de_2020,
     galloway_2019,
+    heo_2021,
     hoffer_2017,
     ioffe_2015,
     ioffe_2017,
     karakida_2019,
     kohler_2019,
+    kosson_2023,
     laarhoven_2017,
+    li_2020,
     meterez_2024,
     santurkar_2018,
     santurkar_2018_shift,
@@ -63,6 +66,9 @@ CLAIMS: tuple[Claim, ...] = (
     kohler_2019.RAYLEIGH,
     karakida_2019.FISHER,
     hoffer_2017.GHOST,
+    kosson_2023.ANGLE,
+    li_2020.EXPONENTIAL,
+    heo_2021.GROWTH,
 )
 
 
