@@ -8,6 +8,7 @@ from experiments.papers.claims import (
     arora_2019,
     balduzzi_2017,
     bjorck_2018,
+    brock_2021,
     daneshmand_2020,
     daneshmand_2021,
     de_2020,
@@ -20,8 +21,11 @@ from experiments.papers.claims import (
     kohler_2019,
     kosson_2023,
     laarhoven_2017,
+    labatie_2021,
     li_2020,
+    lubana_2021,
     meterez_2024,
+    nachum_2024,
     santurkar_2018,
     santurkar_2018_shift,
     schoenholz_2017,
@@ -69,6 +73,10 @@ CLAIMS: tuple[Claim, ...] = (
     kosson_2023.ANGLE,
     li_2020.EXPONENTIAL,
     heo_2021.GROWTH,
+    lubana_2021.APART,
+    labatie_2021.POWER,
+    brock_2021.STANDARDISED,
+    nachum_2024.ODD,
 )
 
 
