@@ -9,6 +9,7 @@ from experiments.papers.claims import (
     balduzzi_2017,
     bjorck_2018,
     brock_2021,
+    cao_2023,
     daneshmand_2020,
     daneshmand_2021,
     de_2020,
@@ -26,6 +27,7 @@ from experiments.papers.claims import (
     lubana_2021,
     meterez_2024,
     nachum_2024,
+    nado_2020,
     santurkar_2018,
     santurkar_2018_shift,
     schoenholz_2017,
@@ -34,6 +36,7 @@ from experiments.papers.claims import (
     yang_2019,
     yang_activations,
     yang_depth,
+    zhong_2023,
 )
 
 # Claims about the same runs stand together: they share them.
@@ -76,6 +79,9 @@ CLAIMS: tuple[Claim, ...] = (
     lubana_2021.APART,
     labatie_2021.POWER,
     brock_2021.STANDARDISED,
+    nado_2020.TEST_TIME,
+    cao_2023.MARGINS,
+    zhong_2023.FEDERATED,
     nachum_2024.ODD,
 )
 

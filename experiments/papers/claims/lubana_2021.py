@@ -97,7 +97,8 @@ def _seeds(setting: Setting) -> np.ndarray:
 @once
 def passes(setting: Setting) -> dict[str, Pass]:
     """Of every seed `(seeds, layers)`, by norm: both claims and all their stand-ins share them."""
-    norms = {BATCH_NORM: Standard()} | NORMS | {_group(size): GROUPS[size] for size in GROUPS}
+    groups = {_group(size): norm for size, norm in GROUPS.items()}
+    norms = {BATCH_NORM: Standard(), **NORMS, **groups}
     runs = {name: partial(deep_pass, norm, _width(setting)) for name, norm in norms.items()}
     return spread_each(runs, _seeds(setting), given=[digits(_EXAMPLES).x])
 
