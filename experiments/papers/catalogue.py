@@ -31,6 +31,7 @@ from experiments.papers.claims import (
     santurkar_2018,
     santurkar_2018_shift,
     schoenholz_2017,
+    than_2025,
     wan_2020,
     wu_2021,
     yang_2019,
@@ -82,6 +83,7 @@ CLAIMS: tuple[Claim, ...] = (
     nado_2020.TEST_TIME,
     cao_2023.MARGINS,
     zhong_2023.FEDERATED,
+    than_2025.LIPSCHITZ,
     nachum_2024.ODD,
 )
 
