@@ -38,6 +38,7 @@ from experiments.papers.claims import (
     yang_activations,
     yang_depth,
     zhong_2023,
+    zhu_2025,
 )
 
 # Claims about the same runs stand together: they share them.
@@ -83,6 +84,7 @@ CLAIMS: tuple[Claim, ...] = (
     nado_2020.TEST_TIME,
     cao_2023.MARGINS,
     zhong_2023.FEDERATED,
+    zhu_2025.DYNAMIC_TANH,
     than_2025.LIPSCHITZ,
     nachum_2024.ODD,
 )
