@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.papers.tools.deep import NO_EPSILON
 from experiments.papers.tools.mlp import MLP, cross_entropy, in_training
+from experiments.papers.tools.stand_ins import with_epsilon
 from experiments.study.data import load
 from experiments.study.norms import is_variant
 
@@ -35,6 +36,12 @@ def network(widths: Sequence[int], norm: Any, epsilon: Any = NO_EPSILON) -> MLP:
     return MLP(tuple(widths), jax.nn.relu, he, norm, epsilon=epsilon)
 
 
+def network_with(widths: Sequence[int], norm: Any) -> MLP:
+    """`network` with any norm, as `tools.stand_ins` has them, and no epsilon in it either."""
+    he = jax.nn.initializers.he_normal()
+    return MLP(tuple(widths), jax.nn.relu, he, with_epsilon(norm, NO_EPSILON), epsilon=NO_EPSILON)
+
+
 def initial(model: MLP, key: jax.Array) -> Any:
     """The parameters of `model`, batch norm with scale 1 and bias 0."""
     return model.init(key, jnp.zeros((2, NUM_PIXELS), jnp.float32), use_running_average=False)[
@@ -49,7 +56,7 @@ def loss(model: MLP, params: Any, images: Images) -> tuple[jax.Array, Any]:
     """
     # Of the type of the parameters; made by the model they would be float32.
     empty = {
-        name: {"mean": jnp.zeros_like(affine["bias"]), "var": jnp.ones_like(affine["scale"])}
+        name: {"mean": jnp.zeros_like(affine["scale"]), "var": jnp.ones_like(affine["scale"])}
         for name, affine in params.items()
         if name.startswith("norm_") and is_variant(model.norm)
     }

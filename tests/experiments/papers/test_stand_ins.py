@@ -7,8 +7,9 @@ import pytest
 
 from experiments.papers.claim import Line, Outcome, Plot
 from experiments.papers.figures import draw, save
+from experiments.papers.tools.digits import digits, initial, loss, network_with
 from experiments.papers.tools.mlp import MLP, in_training
-from experiments.papers.tools.stand_ins import DETACHED, NORMS, as_function
+from experiments.papers.tools.stand_ins import DETACHED, NORMS, as_function, with_epsilon
 from jbn import Standard
 
 X = np.random.default_rng(0).normal(1.0, 2.0, (6, 8)).astype(np.float32)
@@ -66,3 +67,19 @@ def test_a_norm_has_one_colour_in_all_figures(tmp_path):
     path = tmp_path / "figure.svg"
     save(draw(Outcome([], [Plot("p", "x", "y", [Line("no norm", [0, 1], [1, 2])])])), path)
     assert "prefers-color-scheme: dark" in path.read_text()
+
+
+def test_epsilon_is_given_to_norms_that_have_one():
+    assert with_epsilon(NORMS["layer norm"], 1e-30)().epsilon == 1e-30
+    grouped = with_epsilon(NORMS["group norm"], 1e-30)()
+    assert (grouped.epsilon, grouped.num_groups) == (1e-30, 4)
+    for norm in (None, NORMS["dynamic tanh"], Standard()):
+        assert with_epsilon(norm, 1e-30) is norm
+
+
+@pytest.mark.parametrize("name", ["RMS norm", "layer norm"])
+def test_a_network_on_the_digits_takes_any_norm(name):
+    model = network_with((8,), NORMS[name])
+    params = initial(model, jax.random.key(0))
+    value, _ = loss(model, params, digits(6))
+    assert np.isfinite(value)
