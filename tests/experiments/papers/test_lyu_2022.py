@@ -1,0 +1,40 @@
+"""A network whose weights have no scale, and the sharpness that is measured of it."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from experiments.papers.claims import lyu_2022
+from experiments.papers.claims.lyu_2022 import Course, descend, falls, initial, loss
+from experiments.papers.tools.digits import digits
+from experiments.papers.tools.stand_ins import as_function
+from jbn import Standard
+
+
+def test_sharpness_is_that_of_the_whole_hessian(monkeypatch):
+    monkeypatch.setattr(lyu_2022, "_WIDTHS", (64, 3, 3, 10))
+    images = digits(64)
+    loss_fn = partial(loss, as_function(Standard(), 1e-6), images=images)
+    kernels = initial(jnp.uint32(0))
+    flat, unravel = ravel_pytree(kernels)
+    value, hessian = jax.jit(
+        lambda w: (loss_fn(unravel(w)), jax.hessian(lambda w: loss_fn(unravel(w)))(w))
+    )(flat)
+    sharpness = np.linalg.eigvalsh(np.asarray(hessian, np.float64))[-1]
+    course = jax.jit(partial(descend, Standard(), 1))(images, jnp.uint32(0), jnp.float32(0.01))
+    np.testing.assert_allclose(course.to_edge[0], 0.5 * sharpness / 2, rtol=0.02)
+    np.testing.assert_allclose(course.scale_free[0], sharpness * flat @ flat, rtol=0.02)
+    np.testing.assert_allclose(course.loss[0], value, rtol=1e-5)
+    # No weight has a scale, those of the last kernel neither.
+    for factors in ((3, 1, 1), (1, 1, 0.5)):
+        scaled = tuple(f * w for f, w in zip(factors, kernels))
+        np.testing.assert_allclose(loss_fn(scaled), value, rtol=1e-3)
+
+
+def test_a_fall_is_counted_from_the_peak_to_the_last_quarter():
+    sharpness = np.array([[1.0, 10, 100, 50, 20, 5, 10, 30], [8.0, 8, 8, 8, 8, 8, 8, 8]])
+    course = Course(sharpness, sharpness, sharpness)
+    np.testing.assert_allclose(falls(course), [np.log10(100 / 20), 0])
