@@ -40,6 +40,7 @@ from experiments.study.train import key_of
 
 _DEPTH = 3
 _RATE = 0.3
+_BATCH_SIZE = 64
 _SMALL = 0.01
 """The paper's limit: below it a gamma counts as zero."""
 _CHOICE = 7  # what the random numbers are for that choose weights
@@ -116,15 +117,15 @@ def small_share(params: Any) -> jax.Array:
 
 
 def _widths(setting: Setting) -> tuple[int, ...]:
-    return (100,) if setting.quick else (25, 100, 400)
+    return (100,) if setting.quick else (30, 100, 200)
 
 
 def _steps(setting: Setting) -> int:
-    return setting.pick(1500, 400)
+    return setting.pick(1000, 300)
 
 
 def _seeds(setting: Setting) -> np.ndarray:
-    return setting.seeds(full=4, quick=3)
+    return setting.seeds(full=5, quick=4)
 
 
 @once
@@ -137,7 +138,7 @@ def _ended(setting: Setting, norm: Any) -> dict[int, dict[str, Ended]]:
         masks["as many weights"] = random_weights
 
     def of(width: int) -> dict[str, Ended]:
-        task = relu_task(_DEPTH, norm, width)
+        task = relu_task(_DEPTH, norm, width)._replace(batch_size=_BATCH_SIZE)
         runs = {name: partial(train, task, m, _steps(setting)) for name, m in masks.items()}
         return spread_each(runs, seeds, rates, given=(images,))
 
@@ -187,7 +188,7 @@ def _setup(setting: Setting) -> str:
     widths = ", ".join(map(str, _widths(setting)))
     return (
         f"Digits, standardised; {_DEPTH} hidden layers of {widths} ReLU, He initialisation, SGD, "
-        f"batch size 128, learning rate {_RATE:g}, {_steps(setting)} steps, "
+        f"batch size {_BATCH_SIZE}, learning rate {_RATE:g}, {_steps(setting)} steps, "
         f"{len(_seeds(setting))} seeds. The output layer is not trained, nor the kernels; in the "
         "comparison two weights of each unit are, drawn at random. Accuracy with the population's "
         "statistics."
