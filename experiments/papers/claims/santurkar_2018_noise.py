@@ -20,7 +20,6 @@ from experiments.papers.tools.training import (
     State,
     Task,
     accuracy,
-    advance,
     begin,
     relu_task,
     standardized,
@@ -32,7 +31,7 @@ from jbn import Affine, Batch, Moments, Noisy, RunningStats, Variant, batch_norm
 
 _WATCHED = 4  # the fifth hidden layer
 _WINDOW = 50  # steps over which a mean's drift is measured
-_VALIDATION = 5000  # training images that are kept to choose the rate by
+_VALIDATION = 2000  # training images that are kept to choose the rate by
 _RATES = np.array([0.03, 0.1, 0.3], np.float32)
 
 
@@ -109,9 +108,10 @@ def train(
         inputs = seen_now.inputs[_WATCHED]
         return state, (jnp.mean(inputs, axis=0), jnp.std(inputs, axis=0))
 
-    state = advance(task, seen, begin(task, seen, seed, learning_rate), steps - _WINDOW)[0]
-    state, (means, deviations) = jax.lax.scan(watched, state, length=_WINDOW)
-    drift = jnp.mean(jnp.std(means, axis=0) / jnp.mean(deviations, axis=0))
+    start = begin(task, seen, seed, learning_rate)
+    state, (means, deviations) = jax.lax.scan(watched, start, length=steps)
+    last = slice(-_WINDOW, None)
+    drift = jnp.mean(jnp.std(means[last], axis=0) / jnp.mean(deviations[last], axis=0))
     state = with_population_stats(task, seen, state)
     return Ended(accuracy(task, kept, state), accuracy(task, images, state), drift)
 
@@ -131,18 +131,23 @@ def _seeds(setting: Setting) -> np.ndarray:
 
 
 def _steps(setting: Setting) -> int:
-    return setting.pick(400, 150)
+    return setting.pick(400, 100)
 
 
 def _rates(setting: Setting) -> np.ndarray:
     return _RATES[: setting.pick(3, 2)]
 
 
+def _tested(setting: Setting) -> int:
+    return setting.pick(5000, 2000)
+
+
 def _ended(setting: Setting, tasks: Sequence[Task]) -> list[Ended]:
     """Of each task at each rate: `(seeds, rates)`."""
     seeds, rates, steps = _seeds(setting), _rates(setting), _steps(setting)
     runs = {i: partial(train, task, steps) for i, task in enumerate(tasks)}
-    images = standardized(setting.mnist)
+    images, tested = standardized(setting.mnist), _tested(setting)
+    images = images._replace(test=images.test[:tested], test_labels=images.test_labels[:tested])
     found = spread_each(runs, *combinations(seeds, rates), given=(images,))
     shape = len(seeds), len(rates)
     return [Ended(*(part.reshape(shape) for part in found[i])) for i in runs]
@@ -223,7 +228,8 @@ def _noise_setup(setting: Setting) -> str:
         f"SGD, batch size 128, {len(_seeds(setting))} seeds. {_steps(setting)} steps, "
         f"learning rates {rates}: for each network the one that is best on {_VALIDATION} "
         "images kept from training. Noise anew each step: a feature's mean from "
-        "U(-0.5, 0.5), its scale from U(1, 1.25), an example's around them by 0.1; none at test."
+        "U(-0.5, 0.5), its scale from U(1, 1.25), an example's around them by 0.1; none at "
+        f"test, on {_tested(setting)} images."
     )
 
 
