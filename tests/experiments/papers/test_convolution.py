@@ -58,6 +58,8 @@ def test_blocks_add_to_the_skip_unless_their_scalars_are_zero():
 
 def test_the_largest_rate_that_learns():
     rates = np.array([0.1, 1.0, 10.0])
-    found = largest_rate(rates, np.array([[0.9, 0.8, 0.1], [0.9, 0.1, 0.85], [0.1, 0.1, np.nan]]))
+    found = largest_rate(
+        rates, np.array([[0.9, 0.8, 0.1], [0.9, 0.1, 0.85], [0.1, 0.1, np.nan]]), 0.8
+    )
     np.testing.assert_allclose(found[:2], [0, 1])
     assert np.isnan(found[2])
