@@ -8,7 +8,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from experiments.papers.claims import lyu_2022
-from experiments.papers.claims.lyu_2022 import Course, descend, falls, initial, loss
+from experiments.papers.claims.lyu_2022 import Course, descend, falls, initial, loss, settled
 from experiments.papers.tools.digits import digits
 from experiments.papers.tools.stand_ins import as_function
 from jbn import Standard
@@ -25,7 +25,7 @@ def test_sharpness_is_that_of_the_whole_hessian(monkeypatch):
     )(flat)
     sharpness = np.linalg.eigvalsh(np.asarray(hessian, np.float64))[-1]
     course = jax.jit(partial(descend, Standard(), 1))(images, jnp.uint32(0), jnp.float32(0.01))
-    np.testing.assert_allclose(course.to_edge[0], 0.5 * sharpness / 2, rtol=0.02)
+    np.testing.assert_allclose(course.to_edge[0], lyu_2022._RATE * sharpness / 2, rtol=0.02)
     np.testing.assert_allclose(course.scale_free[0], sharpness * flat @ flat, rtol=0.02)
     np.testing.assert_allclose(course.loss[0], value, rtol=1e-5)
     # No weight has a scale, those of the last kernel neither.
@@ -34,7 +34,10 @@ def test_sharpness_is_that_of_the_whole_hessian(monkeypatch):
         np.testing.assert_allclose(loss_fn(scaled), value, rtol=1e-3)
 
 
-def test_a_fall_is_counted_from_the_peak_to_the_last_quarter():
-    sharpness = np.array([[1.0, 10, 100, 50, 20, 5, 10, 30], [8.0, 8, 8, 8, 8, 8, 8, 8]])
-    course = Course(sharpness, sharpness, sharpness)
-    np.testing.assert_allclose(falls(course), [np.log10(100 / 20), 0])
+def test_a_fall_is_counted_from_the_edge_to_the_last_quarter():
+    to_edge = np.array([[0.5, 0.9, 1.1, 0.9, 1.2, 1.0, 1.0, 1.0], [0.5] * 8])
+    sharpness = np.array([[900.0, 400, 100, 50, 20, 5, 10, 30], [8.0] * 8])
+    course = Course(to_edge, sharpness, sharpness)
+    np.testing.assert_allclose(falls(course)[0], np.log10(100 / 20))
+    assert np.isnan(falls(course)[1])
+    np.testing.assert_allclose(settled(course), [1.0, 0.5])
