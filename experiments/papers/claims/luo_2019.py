@@ -43,7 +43,6 @@ class Course(NamedTuple):
 
     train_loss: jax.Array
     test_accuracy: jax.Array
-    test_loss: jax.Array
 
 
 def train(
@@ -62,8 +61,7 @@ def train(
         fitted = infer(task, seen, pixels(few, few.train))[0]
         tested = infer(task, seen, pixels(few, jnp.asarray(few.test)))[0]
         right = jnp.mean(jnp.argmax(tested, axis=1) == few.test_labels)
-        losses = cross_entropy(fitted, few.train_labels), cross_entropy(tested, few.test_labels)
-        return state, Course(losses[0], right, losses[1])
+        return state, Course(cross_entropy(fitted, few.train_labels), right)
 
     return jax.lax.scan(look, begin(task, few, seed, learning_rate), length=epochs)[1]
 
@@ -111,9 +109,9 @@ def _courses(setting: Setting, norms: tuple[Any, ...]) -> list[dict[int, Course]
     return [{size: found[i] for size, found in by_size.items()} for i in range(len(norms))]
 
 
-def _at_target(courses: dict[int, Course], part: str) -> dict[int, np.ndarray]:
+def _at_target(courses: dict[int, Course]) -> dict[int, np.ndarray]:
     return {
-        size: at_loss(_TARGET, np.asarray(c.train_loss), np.asarray(getattr(c, part)))
+        size: at_loss(_TARGET, np.asarray(c.train_loss), np.asarray(c.test_accuracy))
         for size, c in courses.items()
     }
 
@@ -121,7 +119,7 @@ def _at_target(courses: dict[int, Course], part: str) -> dict[int, np.ndarray]:
 def measure(setting: Setting, norm: Any = BATCH_NORM) -> Outcome:
     """Test accuracy where the training loss is the same, with less without, by batch size."""
     without, with_norm = beside_no_norm(_courses, setting, norm)
-    reached = [_at_target(courses, "test_accuracy") for courses in (without, with_norm)]
+    reached = [_at_target(courses) for courses in (without, with_norm)]
     gains = {size: reached[1][size] - reached[0][size] for size in without}
     checks = [
         Check(
