@@ -125,12 +125,12 @@ def _rates(setting: Setting) -> np.ndarray:
 
 
 def _steps(setting: Setting) -> int:
-    return setting.pick(150, 60)
+    return setting.pick(100, 60)
 
 
 def _seeds(setting: Setting) -> dict[int, np.ndarray]:
     """By depth: the deeper, the slower, and the more alike are the seeds."""
-    full = {3: 8, 10: 5, 20: 4}
+    full = {3: 6, 10: 4, 20: 3}
     depths = [3] if setting.quick else [*full]
     return {depth: setting.seeds(full[depth], quick=3) for depth in depths}
 
