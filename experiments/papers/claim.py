@@ -193,7 +193,8 @@ class Setting:
 def once(measure: Callable[..., Any]) -> Callable[..., Any]:
     """Keeps what was measured with the last setting: claims about the same runs share them.
 
-    Other arguments than the setting must be hashable.
+    Other arguments than the setting must be hashable; what was measured with each is kept, such as
+    a norm's runs beside those that its rivals are compared with.
     """
     kept: dict[Any, Any] = {}
     last: list[Setting] = []

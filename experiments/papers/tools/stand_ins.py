@@ -14,7 +14,7 @@ import jax
 from experiments.papers.claim import Outcome, Setting, StandIn
 from experiments.papers.tools.deep import NO_EPSILON
 from experiments.study.norms import DynamicTanh, Norm, is_variant
-from jbn import Detached
+from jbn import Detached, Standard
 
 GROUPS = 4
 
@@ -25,6 +25,7 @@ NORMS: Mapping[str, Any] = {
     "group norm": partial(nn.GroupNorm, num_groups=GROUPS),
     "dynamic tanh": DynamicTanh,
 }
+BATCH_NORM = Standard()
 DETACHED = {"detached statistics": Detached()}
 """Batch norm whose backward pass takes the statistics for constants: the usual mistake."""
 
@@ -49,6 +50,17 @@ def with_epsilon(norm: Any, epsilon: float) -> Any:
     """Returns `norm`, if it is a Flax module that has an epsilon, with this one."""
     has_one = hasattr(getattr(norm, "func", norm), "epsilon") and not is_variant(norm)
     return partial(norm, epsilon=epsilon) if has_one else norm
+
+
+def beside_no_norm(arms: Callable[..., Any], setting: Setting, norm: Any) -> tuple[Any, Any]:
+    """Returns what `arms` measured without a norm, and with `norm`.
+
+    Args:
+        arms: (setting, norms) -> what was measured with each; decorated by `claim.once`, so that
+            rivals share the networks without a norm.
+    """
+    without, with_norm = arms(setting, (None, BATCH_NORM))
+    return without, with_norm if norm == BATCH_NORM else arms(setting, (norm,))[0]
 
 
 def stand_ins(

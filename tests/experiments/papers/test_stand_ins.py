@@ -5,11 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.papers.claim import Line, Outcome, Plot
+from experiments.papers.claim import Line, Outcome, Plot, Setting, once
 from experiments.papers.figures import draw, save
 from experiments.papers.tools.digits import digits, initial, loss, network_with
 from experiments.papers.tools.mlp import MLP, in_training
-from experiments.papers.tools.stand_ins import DETACHED, NORMS, as_function, with_epsilon
+from experiments.papers.tools.stand_ins import (
+    BATCH_NORM,
+    DETACHED,
+    NORMS,
+    as_function,
+    beside_no_norm,
+    with_epsilon,
+)
 from jbn import Standard
 
 X = np.random.default_rng(0).normal(1.0, 2.0, (6, 8)).astype(np.float32)
@@ -53,6 +60,14 @@ def test_a_network_has_them_before_each_activation(name):
     _, inputs, _ = in_training(model, variables["params"], {}, jnp.asarray(X))
     expected = as_function(NORMS[name], 0.5)(X @ kernel.mT)
     np.testing.assert_allclose(inputs[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_rivals_share_the_networks_without_a_norm():
+    asked = []
+    arms = once(lambda setting, norms: asked.append(norms) or [str(norm) for norm in norms])
+    for norm in (BATCH_NORM, NORMS["layer norm"], None):
+        assert beside_no_norm(arms, Setting(), norm) == ("None", str(norm))
+    assert asked == [(None, BATCH_NORM), (NORMS["layer norm"],), (None,)]
 
 
 def test_a_norm_has_one_colour_in_all_figures(tmp_path):

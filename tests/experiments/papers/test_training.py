@@ -129,3 +129,14 @@ def test_once_measures_again_for_another_setting(data):
     assert measure(Setting(images=data, first_seed=1)) == 2
     assert measure(Setting(images=data, quick=True)) == 3
     assert measure(Setting(images=data._replace(brightest=1.0), quick=True)) == 4
+
+
+def test_once_keeps_what_was_measured_with_each_norm():
+    asked = []
+    measure = once(lambda setting, norm: asked.append(norm) or norm)
+    for norm in ("none", "layer", "none"):
+        assert measure(Setting(), norm) == norm
+    assert asked == ["none", "layer"]
+    measure(Setting(first_seed=1), "none")
+    measure(Setting(), "none")
+    assert asked == ["none", "layer", "none", "none"]
