@@ -156,7 +156,8 @@ def measure(setting: Setting, norm: Any = Standard()) -> Outcome:
         )
     remarks += [
         "Plain gradient descent on the same problem, which is convex, with step 1/L, has the same "
-        "bound: what is claimed is that the problem with batch norm, not convex, is no slower.",
+        "bound: what is claimed is that the problem with batch norm, not convex, keeps it, and not "
+        "that anything is gained.",
         "A bound for every start is judged by the largest of all, not by a mean. It is nearly "
         "reached, so a step that fell short of it by a twentieth would show.",
     ]
