@@ -44,6 +44,7 @@ from experiments.papers.claims import (
     yang_2019,
     yang_activations,
     yang_depth,
+    yang_fixed_point,
     zhong_2023,
     zhu_2025,
 )
@@ -51,7 +52,7 @@ from experiments.papers.claims import (
 # Claims about the same runs stand together: they share them.
 CLAIMS: tuple[Claim, ...] = (
     yang_2019.RATES,
-    yang_2019.FIXED_POINT,
+    yang_fixed_point.FIXED_POINT,
     laarhoven_2017.SCALE,
     wan_2020.ANGLE,
     bjorck_2018.TOLERANCE,

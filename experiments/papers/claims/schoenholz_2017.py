@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ import numpy as np
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
 from experiments.papers.tools.deep import factor_per_layer, log_square, signals
 from experiments.papers.tools.spread import combinations, spread
+from experiments.papers.tools.stand_ins import NORMS, as_function, stand_ins
+from jbn import Standard
 
 _WIDTH = 300
 _DEPTH = 40
@@ -28,13 +30,17 @@ class _Pass(NamedTuple):
 
 
 def deep_pass(
-    activation: Callable[[jax.Array], jax.Array], seed: jax.Array, variance: jax.Array
+    activation: Callable[[jax.Array], jax.Array],
+    seed: jax.Array,
+    variance: jax.Array,
+    norm: Any = None,
 ) -> _Pass:
-    """A batch through random layers h <- activation(h W), and a random gradient back."""
+    """A batch through random layers h <- activation(norm(h W)), and a random gradient back."""
+    normalise = as_function(norm)
 
     def layer(h: jax.Array, key: jax.Array, added: jax.Array) -> jax.Array:
         kernel = jax.random.normal(key, (_WIDTH, _WIDTH)) * jnp.sqrt(variance / _WIDTH)
-        return activation(h @ kernel + added)
+        return activation(normalise(h @ kernel + added))
 
     x_key, key = jax.random.split(jax.random.key(seed))
     seen = signals(layer, _DEPTH, jax.random.normal(x_key, (_BATCH_SIZE, _WIDTH)), key)
@@ -53,30 +59,33 @@ def tanh_chi(variance: float) -> float:
     return float(variance * np.sum(weights * slope**2))
 
 
-def measure(setting: Setting) -> Outcome:
+def _seeds(setting: Setting) -> np.ndarray:
+    return setting.seeds(full=24, quick=12)
+
+
+def measure(setting: Setting, norm: Any = None) -> Outcome:
     """The factor per layer on |dL/dz|², beside theory, and for ReLU that on |dL/dW|²."""
-    seeds = setting.seeds(full=24, quick=12)
+    seeds = _seeds(setting)
     nets = (("ReLU", jax.nn.relu, _RELU), ("tanh", jnp.tanh, _TANH))
-    tolerance = 0.04 if setting.quick else 0.03
+    allowance = setting.pick(full=20, quick=30) / 1000
     checks, plots = [], []
     layers = np.arange(1, _DEPTH + 1)
     for name, activation, variances in nets:
         rows = combinations(seeds, np.array(variances, np.float32))
-        seen = jax.tree.map(
-            lambda a: a.reshape(len(seeds), -1, _DEPTH),
-            spread(partial(deep_pass, activation), *rows),
-        )
+        run = partial(deep_pass, activation, norm=norm)
+        seen = jax.tree.map(lambda a: a.reshape(len(seeds), -1, _DEPTH), spread(run, *rows))
         lines = []
         for i, variance in enumerate(variances):
             dz = seen.dz[:, i]
             chi = variance / 2 if name == "ReLU" else tanh_chi(variance)
-            factor = factor_per_layer(dz, _FITTED)
-            at = f"{name}, sigma_w² {variance:g}: factor per layer on"
-            checks.append(Check(f"{at} |dL/dz|²", factor, near(chi, relative=tolerance), "theory"))
+            at = f"{name}, sigma_w² {variance:g}: logarithm of the factor per layer on"
+            expected = {"|dL/dz|²": (float(np.log(chi)), dz)}
             if name == "ReLU":
-                weights = factor_per_layer(seen.dw[:, i], _FITTED)
-                allowed = near(1.0, relative=tolerance)
-                checks.append(Check(f"{at} |dL/dW|²", weights, allowed, "theory"))
+                expected["|dL/dW|²"] = (0.0, seen.dw[:, i])
+            for quantity, (law, logs) in expected.items():
+                factor = np.log(factor_per_layer(logs, _FITTED))
+                allowed = near(law, absolute=allowance)
+                checks.append(Check(f"{at} {quantity}", factor, allowed, "theory"))
             grown = np.exp(dz - dz[:, -1:])
             lines.append(Line(f"sigma_w² {variance:g}", layers, grown))
             law = chi ** (_DEPTH - layers).astype(float)
@@ -84,10 +93,21 @@ def measure(setting: Setting) -> Outcome:
         plots.append(Plot(name, "layer", "|dL/dz|² against the last layer", lines, log="y"))
     remarks = [
         "Of ReLU the gradient of the weights shows nothing: activations shrink as gradients "
-        "grow. With batch norm both grow alike."
+        "grow. With batch norm in the empty place activations stay as they are, and the variance "
+        "of the weights decides over nothing."
     ]
     return Outcome(checks, plots, remarks)
 
+
+def _describe(setting: Setting) -> str:
+    return (
+        f"Width {_WIDTH}, {_DEPTH} random layers h <- phi(h W), W ~ N(0, sigma_w²/width), "
+        f"{_BATCH_SIZE} standard normal examples, random gradient of the output; slope over layers "
+        f"{_FITTED.start + 1} to {_FITTED.stop}; {len(_seeds(setting))} seeds."
+    )
+
+
+_RIVALS = {"batch norm": Standard(), **{name: NORMS[name] for name in NORMS if name != "no norm"}}
 
 CHI = Claim(
     name="schoenholz-chi",
@@ -95,9 +115,14 @@ CHI = Claim(
     "of the weights can set to one.",
     citation="Schoenholz, Gilmer, Ganguli & Sohl-Dickstein 2017, Deep Information Propagation, "
     "ICLR, arXiv:1611.01232",
-    setup="Width 300, 40 random layers h <- phi(h W), W ~ N(0, sigma_w²/width), 16 standard normal "
-    "examples, random gradient of the output; slope over layers 11 to 36; 24 seeds.",
+    setup=_describe,
     formula="chi_1 = sigma_w² E[phi'(sqrt(q) z)²] at the fixed point of q; ReLU: sigma_w²/2",
     measure=measure,
     group="further",
+    registered="2026-11-28",
+    changes=(
+        "2026-11-28: was within 3 % of the factor (4 % when quick); now within 0.02 (0.03) of its "
+        "logarithm, of which the smallest but zero is 0.13.",
+    ),
+    stand_ins=stand_ins(measure, _RIVALS, must_fail=("batch norm", "layer norm")),
 )

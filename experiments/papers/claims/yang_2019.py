@@ -1,44 +1,27 @@
-"""Yang et al. 2019: gradients explode through batch norm, at a rate that theory gives.
-
-One pass through deep random networks measures both the gradients and the fixed point of the
-forward pass.
-"""
+"""Yang et al. 2019: gradients explode through batch norm, at a rate that theory gives."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near, once
-from experiments.papers.tools.deep import NO_EPSILON, factor_per_layer, log_square
-from experiments.papers.tools.spread import spread
-from jbn import batch_norm, init
+from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
+from experiments.papers.tools.deep import factor_per_layer, log_square
+from experiments.papers.tools.spread import spread_each
+from experiments.papers.tools.stand_ins import DETACHED, NORMS, as_function, stand_ins
+from jbn import Standard
 
 CITATION = (
     "Yang, Pennington, Rao, Sohl-Dickstein & Schoenholz 2019, A Mean Field Theory of Batch "
     "Normalization, ICLR, arXiv:1902.08129"
 )
-_DEPTH = 30
+DEPTH = 30
 FITTED = slice(4, 26)  # the first layers approach the fixed point, the last feel the loss
-_BATCH_SIZES = (8, 16, 32, 64)
-_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "ReLU": jax.nn.relu,
-    "linear": lambda z: z,
-}
-
-
-class _Pass(NamedTuple):
-    """Of each layer of one random network."""
-
-    gradient: jax.Array
-    """log |dL/dz|^2, z before batch norm."""
-    second_moment: jax.Array
-    """Mean square of the activations."""
-    cosine: jax.Array
-    """Between two examples, mean over pairs."""
+Activation = Callable[[jax.Array], jax.Array]
+ACTIVATIONS: dict[str, Activation] = {"ReLU": jax.nn.relu, "linear": lambda z: z}
 
 
 def relu_rate(batch_size: int) -> float:
@@ -63,144 +46,114 @@ def linear_rate(batch_size: int) -> float:
 
 
 def deep_pass(
-    activation: Callable[[jax.Array], jax.Array], batch_size: int, width: int, seed: jax.Array
-) -> _Pass:
-    """A batch through random layers h <- activation(BN(h W)), and a random gradient back."""
+    activation: Activation, batch_size: int, width: int, seed: jax.Array, norm: Any = Standard()
+) -> jax.Array:
+    """log |dL/dz|² of each layer, z before the norm: random layers, and a random gradient back.
+
+    Layers are h <- activation(norm(h W)), `norm` as in `tools.stand_ins`.
+    """
     key = jax.random.key(seed)
     x, cotangent = jax.random.normal(key, (2, batch_size, width))
-    keys = jax.random.split(jax.random.fold_in(key, 1), _DEPTH)
+    keys = jax.random.split(jax.random.fold_in(key, 1), DEPTH)
+    normalise = as_function(norm)
 
-    def layer(h: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Any]:
+    def layer(h: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         key, added = inputs
         kernel = jax.random.normal(key, (width, width)) / np.sqrt(width)
-        y, _ = batch_norm(h @ kernel + added, *init(width), epsilon=NO_EPSILON)
-        h = activation(y)
-        return h, (jnp.mean(jnp.square(h)), _mean_cosine(h))
+        return activation(normalise(h @ kernel + added)), None
 
-    def loss(added: jax.Array) -> tuple[jax.Array, Any]:
-        h, seen = jax.lax.scan(layer, x, (keys, added))
-        return jnp.vdot(cotangent, h), seen
+    def loss(added: jax.Array) -> jax.Array:
+        return jnp.vdot(cotangent, jax.lax.scan(layer, x, (keys, added))[0])
 
     # The gradient at zeros added to every z is that at z.
-    gradient, (second_moment, cosine) = jax.grad(loss, has_aux=True)(
-        jnp.zeros((_DEPTH, batch_size, width))
-    )
-    return _Pass(log_square(gradient), second_moment, cosine)
+    return log_square(jax.grad(loss)(jnp.zeros((DEPTH, batch_size, width))))
 
 
-def _mean_cosine(h: jax.Array) -> jax.Array:
-    unit = h / jnp.linalg.norm(h, axis=1, keepdims=True)
-    n = h.shape[0]
-    return (jnp.sum(unit @ unit.T) - n) / (n * (n - 1))
+def _width(setting: Setting) -> int:
+    return setting.pick(full=512, quick=256)
 
 
-@once
-def _passes(setting: Setting) -> dict[str, dict[int, _Pass]]:
-    """By activation and batch size; arrays `(seeds, layers)`."""
-    width = setting.pick(full=512, quick=256)
-
-    def of(name: str, batch_size: int) -> _Pass:
-        # The smaller the batch, the more its networks differ.
-        seeds = setting.seeds(full=24 if batch_size < 32 else 12, quick=8)
-        return spread(partial(deep_pass, _ACTIVATIONS[name], batch_size, width), seeds)
-
-    batch_sizes = (16, 32) if setting.quick else _BATCH_SIZES
-    return {name: {size: of(name, size) for size in batch_sizes} for name in _ACTIVATIONS}
+def _batch_sizes(setting: Setting) -> tuple[int, ...]:
+    return (8, 16) if setting.quick else (8, 16, 32, 64)
 
 
-def measure_rates(setting: Setting) -> Outcome:
-    """The slope of log |dL/dz|^2 over layers, beside theory."""
+def _seeds(setting: Setting) -> np.ndarray:
+    return setting.seeds(full=24, quick=10)
+
+
+def measure(setting: Setting, norm: Any = Standard()) -> Outcome:
+    """The slope of log |dL/dz|² over layers, beside theory."""
     theory = {"ReLU": relu_rate, "linear": linear_rate}
-    tolerance = 0.03 if setting.quick else 0.015
-    checks, plots = [], []
-    for name, rate in theory.items():
-        lines = []
-        for batch_size, seen in _passes(setting)[name].items():
-            logs = seen.gradient
-            layers = np.arange(1, _DEPTH + 1)
-            expected = rate(batch_size)
-            checks.append(
-                Check(
-                    f"{name}, batch size {batch_size}: factor per layer",
-                    factor_per_layer(logs, FITTED),
-                    near(expected, relative=tolerance),
-                    "theory",
-                )
-            )
-            # As seen from the layer where the fit begins.
-            start = FITTED.start
-            grown = np.exp(logs - logs[:, start : start + 1])
-            lines.append(Line(f"B = {batch_size}", layers, grown))
-            law = expected ** -(layers - layers[start]).astype(float)
-            lines.append(Line(f"B = {batch_size}, theory", layers, law, expected=True))
-        plots.append(Plot(name, "layer", "|dL/dz|² against layer 5", lines, log="y"))
-    return Outcome(checks, plots)
-
-
-def measure_fixed_point(setting: Setting) -> Outcome:
-    """Second moment and cosine of the activations in the last layer, beside theory."""
-    passes, slack = _passes(setting), 2 if setting.quick else 1
-    checks, cosines = [], []
-    for batch_size, seen in passes["ReLU"].items():
-        at = f"ReLU, batch size {batch_size}"
+    # Of the logarithm of the rate. That of linear layers is small, and differs among networks.
+    tolerance = {"ReLU": setting.pick(5, 10) / 100, "linear": setting.pick(20, 30) / 100}
+    width, seeds = _width(setting), _seeds(setting)
+    passes = spread_each(
+        {
+            (name, batch_size): partial(deep_pass, ACTIVATIONS[name], batch_size, width, norm=norm)
+            for name in theory
+            for batch_size in _batch_sizes(setting)
+        },
+        seeds,
+    )
+    layers = np.arange(1, DEPTH + 1)
+    checks = []
+    lines: dict[str, list[Line]] = {name: [] for name in theory}
+    for (name, batch_size), logs in passes.items():
+        expected = theory[name](batch_size)
         checks.append(
             Check(
-                f"{at}: E[h²]",
-                seen.second_moment[:, -1],
-                near(0.5, absolute=0.01 * slack),
+                f"{name}, batch size {batch_size}: logarithm of the factor per layer",
+                np.log(factor_per_layer(logs, FITTED)),
+                near(float(np.log(expected)), relative=tolerance[name]),
                 "theory",
             )
         )
-        expected = relu_cosine(batch_size)
-        # A finite width adds, and never takes away.
-        allowed = near(expected)._replace(
-            low=expected - 0.004 * slack, high=expected + 0.015 * slack
-        )
-        checks.append(Check(f"{at}: cosine", seen.cosine[:, -1], allowed, "theory"))
-        cosines.append(seen.cosine[:, -1])
-    for batch_size, seen in passes["linear"].items():
-        allowed = near(-1 / (batch_size - 1), absolute=0.002 * slack)
-        at = f"linear, batch size {batch_size}"
-        checks.append(Check(f"{at}: cosine", seen.cosine[:, -1], allowed, "theory"))
-    batch_sizes = [*passes["ReLU"]]
-    seeds = min(map(len, cosines))
-    expected = np.array([relu_cosine(batch_size) for batch_size in batch_sizes])
-    plot = Plot(
-        "Two examples after 30 layers of ReLU",
-        "batch size",
-        "cosine",
-        [
-            Line("measured", batch_sizes, np.stack([c[:seeds] for c in cosines], axis=1)),
-            Line("theory", batch_sizes, expected, expected=True),
-        ],
-        log="x",
+        # As seen from the layer where the fit begins.
+        start = FITTED.start
+        grown = np.exp(logs - logs[:, start : start + 1])
+        law = expected ** -(layers - layers[start]).astype(float)
+        lines[name] += [
+            Line(f"batch size {batch_size}", layers, grown),
+            Line(f"batch size {batch_size}, theory", layers, law, expected=True),
+        ]
+    label = f"|dL/dz|² against layer {FITTED.start + 1}"
+    plots = [Plot(name, "layer", label, found, log="y") for name, found in lines.items()]
+    remarks = [
+        "The growth is that of the squared gradient: the gradient itself grows by the root of the "
+        "factor.",
+        "Theory is for infinite width. Large linear batches are the hard case: their factor is "
+        f"{linear_rate(64):.4f} for 64 examples, and the networks differ by a sixth of its "
+        "logarithm.",
+    ]
+    return Outcome(checks, plots, remarks)
+
+
+def describe(setting: Setting) -> str:
+    """The deep random networks and the fit."""
+    sizes = _batch_sizes(setting)
+    return (
+        f"Width {_width(setting)}, {DEPTH} layers h = phi(BN(h W)), W ~ N(0, 1/width), standard "
+        f"normal input and gradient of the output, no epsilon, gamma 1, beta 0; batch sizes "
+        f"{sizes[0]} to {sizes[-1]}; {len(_seeds(setting))} seeds. Factor: exponential of the "
+        f"slope of log |dL/dz|² over layers {FITTED.start + 1} to {FITTED.stop}."
     )
-    return Outcome(checks, [plot])
 
-
-_SETUP = (
-    "Width 512, 30 layers h = phi(BN(h W)), W ~ N(0, 1/width), standard normal input and gradient "
-    "of the output, no epsilon, gamma 1, beta 0; 24 seeds (12 from batch size 32)."
-)
 
 RATES = Claim(
     name="yang-gradients",
     sentence="Batch norm makes gradients grow by a constant factor per layer, about pi/(pi-1) for "
     "ReLU in large batches.",
     citation=f"{CITATION}, theorems 7 to 9",
-    setup=f"{_SETUP} Factor: exponential of the slope of log |dL/dz|² over layers 5 to 26.",
+    setup=describe,
     formula="ReLU: (J'(c) + B - 1)/((B - 3)(1 - J(c))) - 1/(B - 3), c = -1/(B - 1), "
     "J(c) = (sqrt(1 - c²) + (pi - arccos c) c)/pi; linear: (B - 2)/(B - 3)",
-    measure=measure_rates,
-)
-
-FIXED_POINT = Claim(
-    name="yang-fixed-point",
-    sentence="Deep networks with batch norm forget their input: any two examples of a batch end "
-    "at the same angle, whatever they were.",
-    citation=f"{CITATION}, theorem 5",
-    setup=_SETUP,
-    formula="ReLU: E[h²] = 1/2, cosine J(-1/(B - 1)); linear: cosine -1/(B - 1)",
-    measure=measure_fixed_point,
-    group="further",
+    measure=measure,
+    registered="2026-11-28",
+    changes=(
+        "2026-11-28: was within 1.5 % of the factor (3 % when quick), which in linear batches of "
+        "64 was wider than the effect; now within 5 % of the logarithm for ReLU and 20 % for "
+        "linear layers (10 and 30 % when quick, in batches of 8 and 16), chosen from the spread "
+        "among networks of other seeds (5000 to 5023).",
+    ),
+    stand_ins=stand_ins(measure, {**NORMS, **DETACHED}, must_fail=("no norm", *DETACHED)),
 )

@@ -26,8 +26,8 @@ def test_the_mean_decides():
 
 
 def test_pairs_leave_the_end_they_start_from():
-    with_norm = jax.jit(partial(pair_cosines, Uncentered()))(0)
-    run = jax.jit(partial(pair_cosines, None))
+    with_norm = jax.jit(partial(pair_cosines, Uncentered(), True))(0)
+    run = jax.jit(partial(pair_cosines, None, False))
     without = np.stack([run(seed) for seed in range(6)])
     assert with_norm[0] > 0.5
     assert with_norm[-20:].mean() < 0.2
