@@ -200,6 +200,11 @@ _CITATION = (
     "of Random Features in CNNs, ICLR, arXiv:2003.00152"
 )
 
+_CHANGED = (
+    "2026-11-28: batch size, widths, steps and seeds were chosen after a look at the quick form. "
+    "The ranges stand."
+)
+
 LEARNING = Claim(
     name="frankle-affine",
     sentence="With all kernels random and fixed, training batch norm's gamma and beta alone "
@@ -209,6 +214,7 @@ LEARNING = Claim(
     formula="test accuracy; a point at least counts as more",
     measure=measure_learning,
     registered="2026-11-28",
+    changes=(_CHANGED,),
     stand_ins=stand_ins(measure_learning, must_fail=("no norm",)),
 )
 
@@ -221,5 +227,6 @@ SPARSITY = Claim(
     measure=measure_sparsity,
     group="contested",
     registered="2026-11-28",
+    changes=(_CHANGED,),
     stand_ins=stand_ins(measure_sparsity, must_fail=("no norm",)),
 )

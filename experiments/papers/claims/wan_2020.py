@@ -144,7 +144,7 @@ def _trained(setting: Setting, norm: Any, cases: tuple[_Case, ...], size: _Size)
 
 
 def _seeds(setting: Setting) -> np.ndarray:
-    return setting.seeds(full=4, quick=3)
+    return setting.seeds(full=6, quick=3)
 
 
 def _steps(setting: Setting) -> int:
