@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.papers.claim import Line, Outcome, Plot
-from experiments.report.figures import COLOURS, MARKERS, MUTED, styled
+from experiments.report.figures import MARKERS, styled
+from experiments.report.looks import COLOURS, MUTED
 
 _PANEL = (4.6, 3.4)  # inches
 _FEW = 9
