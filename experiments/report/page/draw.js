@@ -3,7 +3,7 @@
 const NARROWEST = { screen: 210, phone: 165, print: 160 }; // pixels that a panel needs
 const PRINTED = 660;
 const LABELLED = 430; // pixels of a panel that has room for names at its lines' ends
-const [LETTER, BOLD] = [6.4, 7.5]; // pixels of a letter, of text of 12 pixels
+const [LETTER, BOLD] = [7, 7.6]; // pixels of a letter, of text of 12 pixels
 let printing = false;
 
 const figures = [...document.querySelectorAll("figure[id]")];
@@ -42,7 +42,7 @@ function laidOut(given, { left, top, width, height }, ends) {
   const panel = own ? { ...given, title: nameOf(own, shownNetworks()) } : given;
   const labels = endLabels(panel, width);
   const room = labels.reduce((most, { text }) => Math.max(most, text.length * BOLD + 8), 0);
-  const box = { top: top + (panel.title ? 24 : 10), bottom: top + height - (panel.x.label ? 40 : 22), right: left + width - Math.max(room, 12) };
+  const box = { top: top + (panel.title ? 24 : 10), bottom: top + height - (panel.x.label ? 40 : 22), right: left + width - Math.max(room, 18) };
   const vertical = makeScale(panel.y, ends.y, [box.bottom, box.top]);
   const ticks = ticksOf(panel.y, vertical, 17);
   const widest = Math.max(2, ...ticks.map(([, text]) => text.length));

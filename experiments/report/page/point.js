@@ -128,7 +128,11 @@ function standalone(figure) {
   const originals = plot.querySelectorAll("*");
   copy.querySelectorAll("*").forEach((element, i) => {
     const style = getComputedStyle(originals[i]);
-    for (const name of STYLED) element.style.setProperty(name, style.getPropertyValue(name));
+    element.removeAttribute("style");
+    for (const name of STYLED) {
+      element.removeAttribute(name);
+      element.style.setProperty(name, style.getPropertyValue(name));
+    }
   });
   copy.querySelectorAll(".cursor, .zoom").forEach(element => element.remove());
   const style = getComputedStyle(document.body), { width, height } = drawings.get(figure.id);

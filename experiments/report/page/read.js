@@ -113,6 +113,7 @@ function densityValue(panel, mark, id) {
 function whereOf(panel, id) {
   const stop = stopsOf(id)[cursorOf(id)];
   const title = panel.title ? `${panel.title}, ` : "";
+  if (printing) return `at step ${steps[state.cursor]}`;
   if (!overSteps(panel)) {
     return id === "distribution" ? `${title}step ${steps[state.cursor]}: share near ${number(stop)}` : `${panel.x.label.replace(/ \(%\)$/, "")} ${number(stop, panel.x)}`;
   }
