@@ -84,9 +84,9 @@ def _best_of_arms(dataset: xr.Dataset, labels: list[str]) -> set[int]:
 
 
 def _seconds(dataset: xr.Dataset) -> list[float | None]:
-    """Returns each network's mean seconds for a step, if the study measured them."""
+    """Returns each network's median seconds for a step of one run, if the study measured them."""
     if "seconds_per_step" not in dataset:
         return [None] * dataset.norm.size
     cost = dataset.seconds_per_step
-    mean = cost.mean([dim for dim in cost.dims if dim != "norm"])
-    return [float(x) if np.isfinite(x) else None for x in mean.values]
+    median = cost.median([dim for dim in cost.dims if dim != "norm"])
+    return [float(x) if np.isfinite(x) else None for x in median.values]

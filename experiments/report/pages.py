@@ -69,6 +69,7 @@ def render(template: str, name: str, drawn: Drawn, **content: Any) -> str:
         "sameRate": drawn.same_rate,
         "fields": {field: list(values) for field, values in drawn.fields.items()},
         "stepsPerEpoch": drawn.steps_per_epoch,
+        "nines": drawn.figures["accuracy"][0].panels[0].y.scale == "nines",
         "steps": packer.pack(drawn.steps[kept]),
         "figures": {
             id_: [packer.pack(_thinned(one, drawn.steps, kept)) for one in each]

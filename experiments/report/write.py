@@ -15,12 +15,12 @@ import xarray as xr
 from rich.table import Column, Table
 from rich.text import Text
 
-from experiments.report import charts, distribution, figures
+from experiments.report import figures
 from experiments.report.captions import CAPTIONS, DISTRIBUTION, VALUES
+from experiments.report.drawing import drawn_of
 from experiments.report.findings import findings, percent, points, stable_rate, times
-from experiments.report.looks import networks
-from experiments.report.pages import Drawn, render
-from experiments.report.runs import best_learning_rates, choices, judged, score_variable
+from experiments.report.pages import render
+from experiments.report.runs import judged, score_variable
 from experiments.report.summary import GRADIENT_FIGURES, summarize
 from experiments.report.tiles import Tile, arm_tiles, tiles
 from experiments.runner import results
@@ -184,7 +184,7 @@ def load_study(directory: Path) -> xr.Dataset:
 
 
 def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
-    name, drawn = printable(directory.name), _drawn(dataset)
+    name, drawn = printable(directory.name), drawn_of(dataset)
     captions = {"values": VALUES, **CAPTIONS} if "values" in drawn.figures else CAPTIONS
     captions = {name: caption.about(summary["score"]) for name, caption in captions.items()}
     captions["accuracy"] = captions["accuracy"]._replace(measures=(score_variable(dataset),))
@@ -209,42 +209,6 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
         command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
         directory=printable(shlex.quote(str(directory))),
     )
-
-
-def _drawn(dataset: xr.Dataset) -> Drawn:
-    """What the page draws, at every learning rate."""
-    intact = dataset.where(dataset.diverged_at < 0)
-    at_each = [intact.isel(learning_rate=i) for i in range(dataset.learning_rate.size)]
-    drawn = {
-        name: [chart(dataset)] if name in charts.OF_ALL_RATES else [chart(r) for r in at_each]
-        for name, chart in charts.CHARTS.items()
-    }
-    if "label" in dataset.coords:
-        drawn["values"] = [charts.values(dataset)]
-    if distribution.VARIABLE in dataset and dataset.place.size > 1:
-        activation, best = dataset.attrs.get("activation", ""), choices(dataset)[-1][1]
-        ends = distribution.ends(best)
-        drawn["distribution"] = [distribution.distribution(r, activation, ends) for r in at_each]
-    shown, rates = networks(dataset), dataset.learning_rate.values.tolist()
-    fields: dict[str, list[float]] = {}
-    for field in (field for network in shown for field in network.values):
-        fields[field] = sorted({n.values[field] for n in shown if field in n.values})
-    return Drawn(
-        shown,
-        drawn,
-        dataset.step.values,
-        [f"{rate:g}" for rate in rates],
-        rates.index(float(best_learning_rates(dataset)[0])),
-        fields,
-        _steps_per_epoch(dataset),
-    )
-
-
-def _steps_per_epoch(dataset: xr.Dataset) -> float | None:
-    """How many steps see the training data once, where the study says how many data there are."""
-    examples = dataset.attrs.get("train_examples")
-    batch = json.loads(dataset.attrs.get("config", "{}")).get("batch_size")
-    return float(examples) / batch if examples and isinstance(batch, int) else None
 
 
 def settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

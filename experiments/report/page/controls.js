@@ -36,9 +36,24 @@ key.addEventListener("click", event => {
   changed();
 });
 
+// Above each rate a bar for each network: how far it gets there, on an axis of `nines` or from 0 to 1.
+function showScores() {
+  const among = chosenNetworks();
+  for (const input of document.querySelectorAll("[name=rate]:not([value=best])")) {
+    const bars = among.map(({ number: own, finals }, i) => {
+      const tall = 13 * Math.max(0, Math.min(1, study.nines ? (2 - Math.log10(100.1 - 100 * finals[input.value])) / 2.3 : finals[input.value]));
+      return `<rect x="${4 * i}" y="${14 - tall}" width="3" height="${tall}" fill="${colourOf(own)}"/>`;
+    });
+    const width = 4 * among.length - 1;
+    input.nextElementSibling.querySelector("svg")?.remove();
+    input.nextElementSibling.insertAdjacentHTML("afterbegin", `<svg class="scores" width="${width}" height="14" aria-hidden="true">${bars.join("")}</svg>`);
+  }
+}
+
 function changed() {
   zooms.clear();
   showKey();
+  showScores();
   redraw();
 }
 
@@ -114,12 +129,13 @@ addEventListener("beforeprint", () => {
 addEventListener("afterprint", () => { printing = false; figures.forEach(draw); });
 
 showKey();
+showScores();
 figures.forEach(figure => near.observe(figure));
 
 // ---- The bar of choices: one line on a small screen, and how much of the screen it covers.
 
 const choices = document.querySelector(".choices");
-if (!matchMedia("(min-width: 60.01rem)").matches) choices.open = false;
+if (!matchMedia("(min-width: 44.01rem)").matches) choices.open = false;
 new ResizeObserver(() => {
   document.documentElement.style.setProperty("--bar", `${choices.offsetHeight}px`);
 }).observe(choices);

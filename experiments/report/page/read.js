@@ -101,7 +101,14 @@ function curveValue(panel, mark, id) {
   if (!count[i]) return { value: runs.length > 1 ? `none of ${runs.length} seeds` : "none", range: "" };
   const some = count[i] < runs.length ? `, ${count[i]} of ${runs.length} seeds` : "";
   const range = runs.length > 1 ? `${say(low[i])} to ${say(high[i])}${some}` : "";
-  return { value: Number.isFinite(mean[i]) ? say(mean[i]) : "–", range };
+  return { value: Number.isFinite(mean[i]) ? say(mean[i]) : "–", range: range + failures(panel, mark, i) };
+}
+
+// How many of a network's runs at the cursor are marked as failed.
+function failures(panel, { network, x }, i) {
+  const crosses = panel.marks.filter(mark => mark.shape === "cross" && mark.network === network);
+  const failed = crosses.flatMap(mark => [...array(mark.x).values]).filter(v => v === array(x).values[i]).length;
+  return failed ? `, ${failed} did not learn` : "";
 }
 
 function densityValue(panel, mark, id) {

@@ -74,12 +74,11 @@ function chosenNetworks() {
     !(field in network.values) || network.values[field] === Number(value)));
   const best = Object.entries(state.values).filter(([, v]) => v === "best").map(([field]) => field);
   if (!best.length) return fits;
-  const groups = Map.groupBy ? Map.groupBy(fits, key) : grouped(fits, key);
-  function key(network) {
+  const groups = grouped(fits, network => {
     // Networks that differ in fields of which all values are shown do not stand for each other.
     const rest = Object.keys(network.values).filter(field => !best.includes(field));
     return [network.label, ...rest.map(field => network.values[field])].join("|");
-  }
+  });
   return [...groups.values()].map(group => bestOf(group, !fixed.length)).sort((a, b) => a.number - b.number);
 }
 

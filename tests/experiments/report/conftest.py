@@ -29,7 +29,7 @@ def page(tmp_path_factory, without_paper):
         [learning(0.97 - 0.01 * abs(i - 3), 30, points=101) for i in range(7)],
     ]
     dataset = study(np.array(accuracy), rates=RATES, layers=4, every=20)
-    dataset["seconds_per_step"] = ("norm", "seed"), [[0.01] * 5, [0.02] * 5]
+    dataset["seconds_per_step"] = ("norm", "step"), np.outer([0.01, 0.02], np.ones(101))
     dataset.attrs["train_examples"] = 1200
     return without_paper(dataset, tmp_path_factory.mktemp("study"))
 

@@ -82,7 +82,10 @@ def test_networks_of_one_norm_share_a_colour_and_differ_in_dashes():
 def test_seconds_are_there_if_they_were_measured():
     dataset = sweep()
     assert [network.seconds for network in networks(dataset)] == [None, None]
-    dataset["seconds_per_step"] = ("norm", "seed"), [[0.1] * 5, [0.1, 0.2, 0.3, 0.2, 0.2]]
+    cost = np.full((2, dataset.step.size), 0.1)
+    cost[1] = 0.2
+    cost[:, 0], cost[:, 1] = np.nan, 7  # not measured; and compilation
+    dataset["seconds_per_step"] = ("norm", "step"), cost
     assert [network.seconds for network in networks(dataset)] == pytest.approx([0.1, 0.2])
 
 

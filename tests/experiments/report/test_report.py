@@ -88,6 +88,23 @@ def test_a_report_written_twice_is_the_same(folder, tmp_path):
         assert (again / path).read_bytes().replace(bytes(again), b"FOLDER") == first
 
 
+def test_a_large_study_makes_no_large_page(tmp_path, without_paper):
+    """Two norms, ten rates, ten seeds, 301 evaluations: some are left out, and it says so."""
+    accuracy = np.array([[learning(0.9, 6, points=301, seeds=10)] * 10] * 2)
+    rates = np.geomspace(0.01, 10, 10)
+    page = without_paper(study(accuracy, rates=rates, layers=5), tmp_path)
+    assert page.stat().st_size < 2e6
+    text = page.read_text("utf-8")
+    assert re.search(r"curves show every \d+ evaluations", text)
+    drawn = json.loads(re.search(r'id="study">(.*?)</script>', text, re.S)[1])
+    steps = drawn["arrays"][drawn["steps"]]["values"]
+    assert (steps[0], steps[-1]) == (0, 3000)
+    # Each curve is over the steps that are left.
+    marks = drawn["figures"]["accuracy"][0]["panels"][0]["marks"]
+    curve = next(mark for mark in marks if mark["kind"] == "curve")
+    assert drawn["arrays"][curve["runs"]]["shape"] == [10, len(steps)]
+
+
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_every_axis_is_labelled(name):
     figure = figures.FIGURES[name](sweep())
@@ -174,14 +191,16 @@ def test_the_terminal_says_what_the_page_says():
     assert max(map(len, said.splitlines())) <= 80
 
 
-def test_what_several_values_lead_to_is_drawn(tmp_path, folder):
-    page = write(of_several_values(), tmp_path).read_text("utf-8")
+def test_what_several_values_lead_to_is_drawn(tmp_path, without_paper):
+    page = without_paper(of_several_values(), tmp_path / "several").read_text("utf-8")
     assert '<figure id="values" ' in page
-    assert '<figure id="values" ' not in (folder / "report.html").read_text("utf-8")
+    page = without_paper(sweep(), tmp_path / "one").read_text("utf-8")
+    assert '<figure id="values" ' not in page
 
 
-def test_a_study_without_distributions_says_so(tmp_path):
-    page = write(sweep().drop_vars(["activation_histogram", "bin"]), tmp_path).read_text("utf-8")
+def test_a_study_without_distributions_says_so(tmp_path, without_paper):
+    bare = sweep().drop_vars(["activation_histogram", "bin"])
+    page = without_paper(bare, tmp_path).read_text("utf-8")
     assert '<figure id="distribution" ' not in page
     assert "There is no slider" in page
 
