@@ -61,7 +61,7 @@ function endLabels(panel, width) {
   return curves.map(mark => ({ mark, text: short(mark.label || nameOf(study.networks[mark.network], among)) }));
 }
 
-const short = text => text.length > 26 ? `${text.slice(0, 25)}…` : text;
+const short = text => text.length > 34 ? `${text.slice(0, 33)}…` : text;
 
 function panelMarkup(panel, id) {
   const { box, title, scales } = panel, clip = `clip-${id}-${panel.index}`;

@@ -3,6 +3,8 @@
 const local = new Map(); // of figures that are not over steps, where their cursor is
 const active = new Map(); // of each figure the panel whose values are read
 
+const MANY = 8; // rows of a readout that have room for ranges
+
 const overSteps = panel => panel.x.steps;
 const panelOf = id => {
   const { panels } = drawings.get(id);
@@ -130,9 +132,9 @@ function whereOf(panel, id) {
 }
 
 function readOut(figure) {
-  const { where, rows } = valuesAt(figure);
+  const { where, rows } = valuesAt(figure), few = rows.length <= MANY;
   figure.querySelector(".readout").innerHTML = `<caption>${escaped(where)}</caption>`
-    + rows.map(({ mark, name, value, range }) => `<tr><th scope="row">${swatch(mark)}${escaped(name)}</th><td>${escaped(value)}</td><td>${escaped(range)}</td></tr>`).join("");
+    + rows.map(({ mark, name, value, range }) => `<tr><th scope="row">${swatch(mark)}${escaped(name)}</th><td>${escaped(value)}</td>${few ? `<td>${escaped(range)}</td>` : ""}</tr>`).join("");
   const plot = plotOf(figure), stop = cursorOf(figure.id);
   plot.setAttribute("aria-valuemax", stopsOf(figure.id).length - 1);
   plot.setAttribute("aria-valuenow", stop);

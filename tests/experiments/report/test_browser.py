@@ -265,6 +265,25 @@ def test_values_are_chosen(chromium, swept):
     assert js(chromium, numbers) == [0, 1, 2, 3, 4]
 
 
+def test_failed_runs_are_crosses_and_counted(chromium, tmp_path, without_paper):
+    dataset = study(np.array([[learning(0.9, 6)] * 2, [learning(0.97, 20)] * 2]))
+    lost = {"norm": "none", "learning_rate": 1.0, "seed": [2, 3]}
+    dataset.test_accuracy.loc[{**lost, "step": slice(200, None)}] = np.nan
+    dataset.diverged_at.loc[lost] = 200
+    visit(chromium, without_paper(dataset, tmp_path), WIDE)
+    assert_silent(chromium, tmp_path / "report.html")
+    second = "document.querySelectorAll('#learning_rate .cross title')[1].textContent"
+    said = "rate 1, seed 3: its loss stopped being finite at step 200"
+    assert js(chromium, second) == said
+    assert "2 of 5" in find(chromium, "#learning_rate svg").get_attribute("textContent")
+    rows = find(chromium, "#learning_rate .readout").get_attribute("innerText").splitlines()
+    assert [("2 did not learn" in row) for row in rows[-2:]] == [True, False]
+    # What diverged is in no line: three seeds are left.
+    click(chromium, "[name=rate][value='1']")
+    curve = "panelsOf('accuracy').panels[0].marks.find(mark => mark.runs)"
+    assert js(chromium, f"summaryOf({curve}).count[40]") == 3
+
+
 @pytest.mark.parametrize("width", [PHONE, WIDE])
 def test_a_comparison(chromium, tmp_path, width):
     folders = [tmp_path / name for name in ("one", "two")]
