@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.papers.claim import Line, Outcome, Plot
-from experiments.report.figures import MARKERS, styled
-from experiments.report.looks import COLOURS, MUTED
+from experiments.report.figures import COLOURS, MARKERS, MUTED, styled
 
 _PANEL = (4.6, 3.4)  # inches
 _FEW = 9

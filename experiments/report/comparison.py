@@ -17,7 +17,7 @@ import xarray as xr
 
 from experiments.report.captions import Caption
 from experiments.report.charts import STEP, curves, score_axis, targets, ticks_of
-from experiments.report.looks import Network, networks
+from experiments.report.looks import Network, colours_of, networks
 from experiments.report.pages import Drawn, render
 from experiments.report.runs import (
     at_rates,
@@ -101,12 +101,12 @@ def _link(directory: Path, out: Path) -> str | None:
 
 def _drawn(studies: Mapping[str, xr.Dataset]) -> Drawn:
     """What the page draws: the networks of all studies, of one norm in one colour."""
-    shown, colours = [], {}
-    for name, dataset in studies.items():
-        for network in networks(dataset):
-            colour = colours.setdefault(network.label, len(colours))
-            label = f"{name}: {network.name}"
-            shown.append(Network(label, network.label, colour, len(shown)))
+    every = [(name, one) for name, dataset in studies.items() for one in networks(dataset)]
+    colours = colours_of(network.label for _, network in every)
+    shown = [
+        Network(f"{name}: {network.name}", network.label, colours[network.label], i)
+        for i, (name, network) in enumerate(every)
+    ]
     figures = {"accuracy": [accuracy(studies)], "learning_rate": [learning_rate(studies)]}
     longest = max((dataset.step.values for dataset in studies.values()), key=len)
     return Drawn(shown, figures, longest)

@@ -1,5 +1,7 @@
 """Colours, dashes and markers of networks, the same on every page and on paper."""
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +14,9 @@ from experiments.study.config import SWEPT
 INK, MUTED, RULE, PAPER = "#1b1f24", "#59636e", "#d8dde3", "#ffffff"
 # Okabe and Ito's palette, two of its colours darkened to be seen on white.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#b87f00", "#2f8fc7", INK)
+
+# Norms that have a colour of their own on every page.
+_USUAL = ("no norm", "batch norm", "layer norm", "group norm")
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,19 @@ class Network:
     seconds: float | None = None
 
 
+def colours_of(labels: Iterable[str]) -> dict[str, int]:
+    """Returns the number of each norm's colour: its own, or else the first that is free."""
+    labels = dict.fromkeys(labels)
+    own = {label: _USUAL.index(label) for label in labels if label in _USUAL}
+    free = (number for number in itertools.count() if number not in own.values())
+    return {label: own[label] if label in own else next(free) for label in labels}
+
+
 def networks(dataset: xr.Dataset) -> list[Network]:
     """Returns the networks of a study, in its order."""
     names = [str(name) for name in dataset.norm.values]
     labels = [str(x) for x in dataset.label.values] if "label" in dataset.coords else names
-    colours = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    colours = colours_of(labels)
     rates = dataset.learning_rate.values.tolist()
     best = [rates.index(rate) for rate in best_learning_rates(dataset).values.tolist()]
     finals = final_accuracy(dataset).mean("seed").transpose("norm", "learning_rate").values

@@ -5,7 +5,7 @@ import pytest
 from synthetic import learning, of_several_values, study
 
 from experiments.report import charts, distribution
-from experiments.report.looks import networks
+from experiments.report.looks import colours_of, networks
 from experiments.report.runs import choices
 from experiments.study.measure import BINS
 
@@ -77,6 +77,15 @@ def test_networks_of_one_norm_share_a_colour_and_differ_in_dashes():
     assert [network.arm for network in shown] == [True, False, False, False, True]
     assert [network.best for network in shown] == [0] * 5
     np.testing.assert_allclose(shown[0].finals, [0.5, 0.4], atol=0.01)
+
+
+def test_a_norm_has_one_colour_in_every_study():
+    assert colours_of(["batch norm", "mine", "no norm"]) == {
+        "no norm": 0,
+        "batch norm": 1,
+        "mine": 2,
+    }
+    assert colours_of(["none", "x", "batch norm", "x"]) == {"none": 0, "batch norm": 1, "x": 2}
 
 
 def test_seconds_are_there_if_they_were_measured():
