@@ -23,6 +23,7 @@ from browsing import (
 from synthetic import keep, learning, of_several_values, study
 
 from experiments.report.comparison import write_comparison
+from experiments.report.specification import top_of_nines
 
 LARGEST = 2e6
 
@@ -51,6 +52,29 @@ def test_a_line_goes_through_the_means(browser):
     found = np.array(js(browser, script, line(browser, "accuracy")))
     np.testing.assert_allclose(found[:, 0], np.arange(0, 2001, 20), atol=5)
     np.testing.assert_allclose(found[:, 1], 100 * expected, atol=0.4)
+
+
+@on_wide_screen
+def test_axes_end_where_the_specification_says(browser):
+    ends = "drawings.get(arguments[0]).panels.map(p => [p.scales.y.low, p.scales.y.high])"
+    (accuracy,) = js(browser, ends, "accuracy")
+    most = 100 * learning(0.97, 30, points=101).max()
+    assert accuracy == pytest.approx([0, top_of_nines(most)], abs=0.01)
+    assert len({*map(tuple, js(browser, ends, "gradient_norm"))}) == 1  # layers can be compared
+    assert {low for low, _ in js(browser, ends, "gradient_noise")} == {0}
+
+
+@on_wide_screen
+def test_densities_have_the_area_one_and_steps_a_geometric_mean(browser):
+    density = "panelsOf('distribution').panels[0].marks.find(mark => mark.kind === 'density')"
+    heights, edges = js(browser, f"(d => [densityAt(d), [...array(d.edges).values]])({density})")
+    assert heights @ np.diff(edges) == pytest.approx(1, abs=0.02)
+    curve = "panelsOf('steps').panels[0].marks.find(mark => mark.network === 1)"
+    script = "(({ runs, mean }) => [runs.map(run => [...run]), [...mean]])"
+    runs, mean = js(browser, f"{script}(summaryOf({curve}))")
+    runs, mean = np.array(runs, float), np.array(mean, float)
+    assert np.ptp(runs, axis=0)[np.isfinite(mean)].max() > 0
+    np.testing.assert_allclose(mean, np.exp(np.log(runs).mean(0)), rtol=1e-6)
 
 
 def test_the_slider_begins_at_the_start_and_moves_every_figure(browser):
@@ -96,6 +120,10 @@ def test_tables_sort_both_ways(browser):
     click(browser, "table:has(button) th:nth-child(2) button")
     assert header.get_attribute("aria-sort") == "descending"
     assert column() == sorted([0.01, 0.03, 0.1, 0.3, 1, 3, 10] * 2, reverse=True)
+    # What is not known comes last, both ways.
+    unknown, known = {"text": "never", "number": None}, {"text": "3", "number": 3}
+    for sign in (1, -1):
+        assert js(browser, "compare(...arguments)", unknown, known, sign) > 0
 
 
 @on_wide_screen
@@ -205,6 +233,12 @@ def test_a_drag_zooms_and_a_button_shows_all_again(browser):
     assert reset.is_displayed()
     reset.click()
     assert line(browser, "accuracy") == before
+    # A drag that is tall too cuts both axes.
+    actions = ActionChains(browser).move_to_element(plot).click_and_hold()
+    actions.move_by_offset(90, 60).release().perform()
+    low, high = js(browser, "zooms.get('accuracy').y[0]")
+    assert 0 < low < high < 99
+    reset.click()
     assert not reset.is_displayed()
 
 
@@ -225,6 +259,10 @@ def test_a_figure_is_read_and_zoomed_by_key(browser):
     assert line(browser, "gradient_norm") != before
     press(browser, Keys.ESCAPE)
     assert line(browser, "gradient_norm") == before
+    plot = find(browser, "#learning_rate .plot")
+    browser.execute_script("arguments[0].focus()", plot)
+    press(browser, Keys.HOME, Keys.ARROW_RIGHT)
+    assert js(browser, said, plot).startswith("learning rate 0.03. none ")
 
 
 @on_wide_screen
