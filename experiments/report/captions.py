@@ -19,7 +19,8 @@ class Caption(NamedTuple):
 CAPTIONS = {
     "accuracy": Caption(
         "Test accuracy while training",
-        "How soon, and how far, each network gets.",
+        "How soon, and how far, each network gets. A diamond is where it reaches a target, the "
+        "geometric mean over seeds, if all of them do. The axis spreads out towards 100 %.",
         (),
     ),
     "loss": Caption(
@@ -30,14 +31,15 @@ CAPTIONS = {
     "learning_rate": Caption(
         "Test accuracy after training, at every learning rate",
         "Where each network trains: the line is the mean, a point is one run. A cross is a run "
-        "that did not learn: in the grey strip if its loss was not finite, with the count; it "
-        "counts as chance in the mean.",
+        "that did not learn. One whose loss was not finite counts as chance; how many there are "
+        "stands beside it.",
         (),
     ),
     "steps": Caption(
         "Steps until test accuracy reaches a target",
-        "First evaluation at or above the target: small points are seeds, the large one their "
-        "mean. Crosses count the seeds that never arrive; then no mean is drawn.",
+        "The first evaluation at or above each target: a thin line is a seed, the thick one their "
+        "geometric mean, drawn as far as all seeds arrive. Who arrives at the first evaluation "
+        "may have been there sooner.",
         (),
     ),
     "gradient_norm": Caption(
@@ -69,9 +71,9 @@ CAPTIONS = {
     ),
     "percentiles": Caption(
         "What the last norm gives out",
-        "The {15, 50, 85}th percentiles of what the last norm gives out, in a small network the "
-        "inputs of the last hidden activation, after Ioffe and Szegedy (2015), figure 1 (b, c): "
-        "level lines are a steady distribution.",
+        "The 15th, 50th and 85th percentiles of what the last norm gives out, in a small network "
+        "the inputs of the last hidden activation, after Ioffe and Szegedy (2015), figure 1 "
+        "(b, c): level lines are a steady distribution.",
         ("activation_percentile",),
     ),
 }
@@ -89,7 +91,8 @@ VALUES = Caption(
 DISTRIBUTION = Caption(
     "What every norm gives out, as training goes on",
     "The distribution of what each norm gives out (without norm, of what passes its place), all "
-    "units and test examples together, mean over seeds, each curve drawn to the same height. A "
-    "dotted line is the slope of the activation: where it is low, no gradient comes back.",
+    "units and test examples together, mean over seeds. All areas are equal, and what is cut off "
+    "at the top is narrow. A dotted line is the slope of the activation, to a scale of its own: "
+    "where it is low, no gradient comes back.",
     ("activation_histogram",),
 )

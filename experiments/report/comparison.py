@@ -4,17 +4,21 @@ Networks of different studies meet only here, where nothing is tested: each numb
 interval of its own study.
 """
 
+import json
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import xarray as xr
 
 from experiments.report.captions import Caption
-from experiments.report.figures import COLOURS, PAPER
-from experiments.report.pages import render
-from experiments.report.panels import Figure, curves, line, panels, verbatim
+from experiments.report.charts import STEP, curves, score_axis, targets, ticks_of
+from experiments.report.looks import Network, colours_of, networks
+from experiments.report.pages import Drawn, render
 from experiments.report.runs import (
     at_rates,
     best_learning_rates,
@@ -23,19 +27,14 @@ from experiments.report.runs import (
     judged,
     score_name,
 )
+from experiments.report.specification import Axis, Curve, Figure, Mark, Panel
 from experiments.report.summary import summarize
-from experiments.report.write import Rows, load_study, network_rows
+from experiments.report.write import Rows, load_study, network_rows, settings
+from experiments.runner.folder import PAGE
 from experiments.system.console import printable
 from experiments.system.files import write_whole
 
 CAPTIONS = {
-    "gain": Caption(
-        "What the norm adds, at every learning rate",
-        "Test accuracy after training, of a study's network less that of its first one, in "
-        "percentage points, mean over seeds; a run whose loss was not finite counts as guessing. "
-        "Last: each of the two at its own best rate.",
-        (),
-    ),
     "accuracy": Caption(
         "Test accuracy while training",
         "Each network at the best learning rate of its own study; the band runs from the smallest "
@@ -44,7 +43,8 @@ CAPTIONS = {
     ),
     "learning_rate": Caption(
         "Test accuracy after training, at every learning rate",
-        "Mean over the seeds whose loss stayed finite.",
+        "The line is the mean over seeds, a point is one run; a run whose loss was not finite "
+        "counts as chance.",
         (),
     ),
 }
@@ -69,26 +69,55 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
         given = ", ".join(map(str, directories)) or "none"
         raise ValueError(f"A comparison needs at least two different folders, got {given}.")
     studies = dict(zip(_names(directories), map(load_study, directories)))
-    drawings = {"gain": gain, "accuracy": accuracy, "learning_rate": learning_rate}
-    if all(dataset.norm.size == 1 for dataset in studies.values()):
-        del drawings["gain"]
     scores = {score_name(dataset) for dataset in studies.values()}
     score = scores.pop() if len(scores) == 1 else "score"
-    figures = {name: [draw(studies)] for name, draw in drawings.items()}
+    out = Path(out)
     page = render(
         "comparison.html.jinja",
         "comparison",
-        figures,
+        _drawn(studies),
         claims={name: dataset.attrs.get("claim", "") for name, dataset in studies.items()},
         seeds={name: dataset.seed.size for name, dataset in studies.items()},
-        table=comparison_table(studies),
-        captions={name: CAPTIONS[name].about(score) for name in figures},
+        reports=dict(zip(studies, (_link(directory, out) for directory in directories))),
+        differences=differences(studies),
+        table_of=comparison_table(studies),
+        gains=gains(studies),
+        score=score,
+        captions={name: caption.about(score) for name, caption in CAPTIONS.items()},
         measured={},
         command=printable(f"python -m experiments report {shlex.join(map(str, directories))}"),
     )
-    out = Path(out)
     write_whole(out, page.encode())
     return out
+
+
+def _link(directory: Path, out: Path) -> str | None:
+    """The address of a study's report as seen from the page `out`; None where there is none."""
+    page = directory / PAGE
+    if not page.is_file():
+        return None
+    return quote(os.fsencode(os.path.relpath(page.resolve(), out.resolve().parent)))
+
+
+def _drawn(studies: Mapping[str, xr.Dataset]) -> Drawn:
+    """What the page draws: the networks of all studies, of one norm in one colour."""
+    every = [(name, one) for name, dataset in studies.items() for one in networks(dataset)]
+    colours = colours_of(network.label for _, network in every)
+    shown = [
+        Network(f"{name}: {network.name}", network.label, colours[network.label], i)
+        for i, (name, network) in enumerate(every)
+    ]
+    figures = {"accuracy": [accuracy(studies)], "learning_rate": [learning_rate(studies)]}
+    longest = max((dataset.step.values for dataset in studies.values()), key=len)
+    return Drawn(shown, figures, longest)
+
+
+def differences(studies: Mapping[str, xr.Dataset]) -> tuple[list[str], Rows]:
+    """A row for each setting in which the studies differ, a column for each study."""
+    all_of = [settings(json.loads(d.attrs.get("config", "{}"))) for d in studies.values()]
+    names = dict.fromkeys(name for one in all_of for name in one)
+    rows = [[name, *(one.get(name, "–") for one in all_of)] for name in names]
+    return ["setting", *studies], [row for row in rows if len(set(row[1:])) > 1]
 
 
 def comparison_table(studies: Mapping[str, xr.Dataset]) -> tuple[list[str], Rows]:
@@ -103,8 +132,11 @@ def comparison_table(studies: Mapping[str, xr.Dataset]) -> tuple[list[str], Rows
     return header, rows
 
 
-def gain(studies: Mapping[str, xr.Dataset]) -> Figure:
-    """Accuracy of each network less that of its study's first, rate by rate, as a map."""
+def gains(studies: Mapping[str, xr.Dataset]) -> tuple[list[str], list[tuple[str, list[Any]]]]:
+    """Accuracy of each network less that of its study's first, in points, rate by rate.
+
+    The last column is at each one's best rate. None where a study has no such rate.
+    """
     rows: dict[str, dict[str, float]] = {}
     for name, dataset in studies.items():
         final = final_accuracy(dataset)
@@ -116,54 +148,41 @@ def gain(studies: Mapping[str, xr.Dataset]) -> Figure:
         for norm in others:
             added = means.sel(norm=norm) - means.sel(norm=baseline)
             label = name if len(others) == 1 else f"{name}: {norm}"
-            rows[label] = dict(zip(added.learning_rate.values, added.values))
+            rows[label] = dict(zip(added.learning_rate.values.tolist(), added.values.tolist()))
     rates = sorted({rate for row in rows.values() for rate in row} - {"best"}, key=float)
-    values = np.array(
-        [[row.get(rate, np.nan) for rate in [*rates, "best"]] for row in rows.values()]
-    )
-    figure, reach = panels([""], 1), float(np.nanmax(np.abs(values)))
-    figure.add_heatmap(
-        x=[*rates, "best"],
-        y=[verbatim(label) for label in rows],
-        z=values.round(2),
-        zmin=-reach,
-        zmax=reach,
-        colorscale=[(0, COLOURS[0]), (0.5, PAPER), (1, COLOURS[1])],
-        texttemplate="%{z:+.1f}",
-        hovertemplate="%{y}, rate %{x}: %{z:+.2f} points<extra></extra>",
-        showscale=False,
-        showlegend=False,
-        name="",
-    )
-    figure.update_xaxes(type="category", title="learning rate")
-    return figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
+    header = [*rates, "best"]
+    return header, [(label, [row.get(rate) for rate in header]) for label, row in rows.items()]
 
 
 def accuracy(studies: Mapping[str, xr.Dataset]) -> Figure:
     """Test accuracy against step, of every network of every study at its best rate."""
-    figure, drawn, last = panels([""], 1), 0, 1
-    for name, dataset in studies.items():
+    marks: list[Mark] = targets()
+    first = 0
+    for dataset in studies.values():
         _, runs = choices(dataset)[-1]
-        named = judged(runs).assign_coords(norm=_labels(name, dataset))
-        curves(figure, 0, 100 * named, ".1f", " %", first=drawn)
-        drawn, last = drawn + dataset.norm.size, max(last, int(dataset.step[-1]))
-    figure.update_xaxes(range=(-0.015 * last, 1.025 * last))
-    return figure.update_yaxes(range=(0, 102), ticksuffix=" %")
+        marks += curves(100 * judged(runs), first=first)
+        first += dataset.norm.size
+    y = score_axis(_of_other_score(studies), "test score")
+    return Figure([Panel(STEP, y, marks)])
 
 
 def learning_rate(studies: Mapping[str, xr.Dataset]) -> Figure:
     """Final test accuracy against learning rate, of every network of every study."""
-    figure, drawn = panels([""], 1), 0
-    for name, dataset in studies.items():
-        final = 100 * final_accuracy(dataset).mean("seed").transpose("norm", "learning_rate")
-        for label, mean in zip(_labels(name, dataset), final):
-            said = {"hovertemplate": "%{y:.1f} %"}
-            line(figure, 0, drawn, label, dataset.learning_rate.values, mean, **said)
-            drawn += 1
+    marks: list[Mark] = []
+    for dataset in studies.values():
+        final = 100 * final_accuracy(dataset).transpose("norm", "seed", "learning_rate")
+        for runs in final.values:
+            marks.append(Curve(len(marks), dataset.learning_rate.values, runs, points=True))
     rates = np.unique(np.concatenate([d.learning_rate.values for d in studies.values()]))
-    ticks = {"tickvals": rates, "ticktext": [f"{rate:g}" for rate in rates]}
-    figure.update_xaxes(type="log", title="learning rate", **ticks)
-    return figure.update_yaxes(range=(0, 102), ticksuffix=" %")
+    x = Axis("learning rate", "log", ticks=ticks_of(rates))
+    return Figure(
+        [Panel(x, score_axis(_of_other_score(studies), "test score at the last step"), marks)]
+    )
+
+
+def _of_other_score(studies: Mapping[str, xr.Dataset]) -> xr.Dataset:
+    """Returns a study that has another score than accuracy, if there is one."""
+    return min(studies.values(), key=lambda dataset: "test_accuracy" in dataset)
 
 
 def _names(directories: Iterable[Path]) -> list[str]:
@@ -171,7 +190,3 @@ def _names(directories: Iterable[Path]) -> list[str]:
     directories = list(directories)
     names = [printable(directory.resolve().name) for directory in directories]
     return names if len(set(names)) == len(names) else [printable(str(d)) for d in directories]
-
-
-def _labels(study: str, dataset: xr.Dataset) -> list[str]:
-    return [f"{study}: {norm}" for norm in dataset.norm.values]

@@ -1,23 +1,17 @@
-"""The figure with a slider: what each norm gives out, at every step of training.
+"""The figure under the slider: the distribution of what each norm gives out, at every step."""
 
-The page holds one set of curves, and a byte for each height of every other: a step of the slider
-puts its bytes in the place of the curves' heights.
-"""
-
-import base64
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import xarray as xr
 from scipy import special
 
-from experiments.report.figures import MUTED
-from experiments.report.panels import DASHES, FAINT, Figure, axes, colour, panels, verbatim
+from experiments.report.specification import Axis, Density, Figure, Mark, Panel, Reference
 
 VARIABLE = "activation_histogram"
 KEPT = 0.98  # of what a norm gives out; room for the rest would be taken from this
-PEAK = 100
+# Narrow distributions reach higher than a panel: it ends where this share of all curves still fits.
+FITS = 0.75
 
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sigmoid": special.expit,
@@ -27,68 +21,52 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def distribution(runs: xr.Dataset, activation: str) -> Figure:
-    """A panel per place of a norm and in it a curve per norm, at the last step.
+def distribution(
+    runs: xr.Dataset, activation: str, ends_: tuple[float, float] | None = None
+) -> Figure:
+    """Returns a panel for each place of a norm, with a density for each network at every step.
 
-    Traces are in the order of `frames`; the slope of the activation comes after them.
+    All densities have the area one. `ends_` are how far the axes reach (`ends`), the same at
+    every learning rate.
     """
-    heights, edges, places = _heights(runs), _edges(runs), _inside(runs).place.values
-    middle, reach = (edges[1:] + edges[:-1]) / 2, _reach(runs)
-    figure = panels([str(place) for place in places], 1)
-    for panel in range(len(places)):
-        for i, norm in enumerate(runs.norm.values):
-            figure.add_scatter(
-                x=middle.astype(np.float32),
-                y=heights[-1, panel, i],
-                name=verbatim(norm),
-                mode="lines",
-                line={"color": colour(i), "width": 2, "dash": DASHES[i % len(DASHES)]},
-                line_shape="spline",
-                fill="tozeroy",
-                fillcolor=colour(i) + FAINT,
-                hovertemplate="%{y} % of its peak",
-                legendgroup=str(norm),
-                showlegend=panel == 0,
-                **axes(panel),
-            )
-    if activation in _ACTIVATIONS:
-        for panel in range(len(places)):
-            _slope(figure, panel, activation, reach)
-    figure.update_xaxes(range=(-reach, reach), title="", showticklabels=False)
-    figure.update_xaxes(
-        {"title": {"text": "output of the norm", "standoff": 4}, "showticklabels": True},
-        selector={"anchor": axes(len(places) - 1)["yaxis"]},
-    )
-    figure.update_yaxes(range=(0, 1.15 * PEAK), showticklabels=False, ticks="", showgrid=False)
-    figure.update_xaxes(matches="x", hoverformat=".2f")
-    return figure.update_layout(hovermode="x")
+    density, edges, inside = densities(runs), edges_of(runs), _inside(runs)
+    highest = float(1 / np.diff(edges).min())  # all in the narrowest bin
+    reach, top = ends(runs) if ends_ is None else ends_
+    tick = 10 ** np.floor(np.log10(top)) * (5 if top >= 5 * 10 ** np.floor(np.log10(top)) else 1)
+    y = Axis("density", limits=(0, top), ticks=((0.0, "0"), (float(tick), f"{tick:g}")))
+    panels = []
+    for i, place in enumerate(inside.place.values):
+        marks: list[Mark] = _slope(activation, reach)
+        for network in range(runs.norm.size):
+            # The root keeps what is low, where a byte would be zero.
+            heights = np.round(255 * np.sqrt(density[:, i, network] / highest)).astype(np.uint8)
+            marks.append(Density(network, runs.step.values, edges, heights, highest))
+        last = i == inside.place.size - 1
+        x = Axis("output of the norm" if last else "", limits=(-reach, reach))
+        panels.append(Panel(x, y, marks, str(place).replace("_", " ")))
+    return Figure(panels, 1, shared=True)
 
 
-def frames(runs: xr.Dataset) -> dict[str, Any]:
-    """What the slider needs: the steps, and the heights `(step, curve, bin)` as base64 bytes."""
-    heights = _heights(runs)
-    return {
-        "steps": runs.step.values.tolist(),
-        "shape": [len(heights), heights[0, ..., 0].size, heights.shape[-1]],
-        "bytes": base64.b64encode(heights.tobytes()).decode(),
-    }
-
-
-def _heights(runs: xr.Dataset) -> np.ndarray:
-    """Densities `(step, place, norm, bin)`, each curve's highest at PEAK; 0 if all diverged."""
+def densities(runs: xr.Dataset) -> np.ndarray:
+    """Returns densities `(step, place, norm, bin)`, the mean over seeds; 0 if all diverged."""
     fraction = _inside(runs)[VARIABLE].mean("seed").transpose("step", "place", "norm", "bin")
-    density = np.nan_to_num(fraction.values) / np.diff(_edges(runs))
-    peak = np.maximum(density.max(axis=-1, keepdims=True), 1e-9)
-    return np.round(PEAK * density / peak).astype(np.uint8)
+    return np.nan_to_num(fraction.values) / np.diff(edges_of(runs))
 
 
-def _edges(runs: xr.Dataset) -> np.ndarray:
+def edges_of(runs: xr.Dataset) -> np.ndarray:
+    """Returns the edges of all bins."""
     return np.append(runs.bin.values, -runs.bin.values[0])
 
 
+def ends(runs: xr.Dataset) -> tuple[float, float]:
+    """Returns how far from zero there is something to see, at any place and step; and how high."""
+    peaks = densities(runs).max(axis=-1)
+    top = float(np.quantile(peaks[peaks > 0], FITS)) if (peaks > 0).any() else 1.0
+    return _reach(runs), 1.1 * top
+
+
 def _reach(runs: xr.Dataset) -> float:
-    """How far from zero one must look to see what is to be seen, at any place and step."""
-    edges = _edges(runs)
+    edges = edges_of(runs)
     outer = np.maximum(np.abs(edges[1:]), np.abs(edges[:-1]))
     fraction = _inside(runs)[VARIABLE].mean("seed")
     inside = [
@@ -103,17 +81,10 @@ def _inside(runs: xr.Dataset) -> xr.Dataset:
     return runs.isel(place=slice(None, -1))
 
 
-def _slope(figure: Figure, panel: int, activation: str, reach: float) -> None:
-    x = np.linspace(-reach, reach, 121)
-    slope = np.gradient(_ACTIVATIONS[activation](x), x)
-    figure.add_scatter(
-        x=x.astype(np.float32),
-        y=np.round(PEAK * slope / slope.max()).astype(np.uint8),
-        name=f"slope of the {activation}",
-        mode="lines",
-        line={"color": MUTED, "width": 1.2, "dash": "dot"},
-        hoverinfo="skip",
-        legendgroup="slope",
-        showlegend=panel == 0,
-        **axes(panel),
-    )
+def _slope(activation: str, reach: float) -> list[Mark]:
+    if activation not in _ACTIVATIONS:
+        return []
+    edges = np.linspace(-reach, reach, 801)  # one of them is 0, where a relu bends
+    slope = np.diff(_ACTIVATIONS[activation](edges)) / np.diff(edges)
+    middle = (edges[1:] + edges[:-1]) / 2
+    return [Reference(middle, slope / slope.max(), f"slope of the {activation}")]

@@ -1,7 +1,7 @@
 """A study's folder, read and written up: summary.json, figures/*.svg, report.html and a table.
 
 The page holds everything it shows, so it opens offline and years later. Its numbers come from
-`summary`, its words from `findings`, its figures from `charts` and, for paper, from `figures`; here
+`summary`, its words from `findings`, its figures from `charts`, drawn for paper by `figures`; here
 they are put together.
 """
 
@@ -15,12 +15,12 @@ import xarray as xr
 from rich.table import Column, Table
 from rich.text import Text
 
-from experiments.report import charts, distribution, figures
+from experiments.report import figures
 from experiments.report.captions import CAPTIONS, DISTRIBUTION, VALUES
+from experiments.report.drawing import drawn_of
 from experiments.report.findings import findings, percent, points, stable_rate, times
 from experiments.report.pages import render
-from experiments.report.panels import Figure
-from experiments.report.runs import choices, judged, score_variable
+from experiments.report.runs import judged, score_variable
 from experiments.report.summary import GRADIENT_FIGURES, summarize
 from experiments.report.tiles import Tile, arm_tiles, tiles
 from experiments.runner import results
@@ -184,30 +184,26 @@ def load_study(directory: Path) -> xr.Dataset:
 
 
 def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
-    compared, name = choices(dataset), printable(directory.name)
-    drawn, frames = _figures(dataset, compared, summary)
-    captions = {"values": VALUES, **CAPTIONS} if "values" in drawn else CAPTIONS
+    name, drawn = printable(directory.name), drawn_of(dataset)
+    captions = {"values": VALUES, **CAPTIONS} if "values" in drawn.figures else CAPTIONS
     captions = {name: caption.about(summary["score"]) for name, caption in captions.items()}
     captions["accuracy"] = captions["accuracy"]._replace(measures=(score_variable(dataset),))
     return render(
         "report.html.jinja",
         name,
         drawn,
-        frames,
         summary=summary,
         findings=summary["findings"],
         verdicts=_verdicts(summary),
         tables=_tables(summary),
         every_rate=rate_rows(summary),
         gradients=gradient_rows(summary, dataset),
-        choices=[title for title, _ in compared],
         captions=captions,
-        distribution=DISTRIBUTION if frames else None,
-        units={name: _unit(dataset, caption.measures) for name, caption in captions.items()},
+        distribution=DISTRIBUTION if "distribution" in drawn.figures else None,
         measured={name: v.attrs.get("description", "") for name, v in dataset.data_vars.items()},
         facts={
-            "Configuration": _flat(summary["config"]),
-            "Environment": _flat(summary["environment"]),
+            "Configuration": settings(summary["config"]),
+            "Environment": settings(summary["environment"]),
         },
         score=score_variable(dataset),
         command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
@@ -215,42 +211,24 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
     )
 
 
-def _figures(
-    dataset: xr.Dataset, compared: list[tuple[str, xr.Dataset]], summary: Summary
-) -> tuple[dict[str, list[Figure]], list[Any]]:
-    """What the page draws, for each choice of rates; and what the slider shows, if measured."""
-    drawn = {
-        # This one is of all rates, whatever the choice.
-        name: [draw(dataset)] if name == "learning_rate" else [draw(runs) for _, runs in compared]
-        for name, draw in charts.CHARTS.items()
-    }
-    if "label" in dataset.coords:
-        drawn["values"] = [charts.values(dataset)]
-    if distribution.VARIABLE not in dataset or dataset.place.size < 2:
-        return drawn, []
-    activation = dataset.attrs.get("activation", "")
-    drawn["distribution"] = [distribution.distribution(runs, activation) for _, runs in compared]
-    return drawn, [distribution.frames(runs) for _, runs in compared]
-
-
-def _unit(dataset: xr.Dataset, measures: tuple[str, ...]) -> str:
-    """What a figure's vertical axis shows, where that is one quantity."""
-    if len(measures) != 1:
-        return ""
-    attrs = dataset[measures[0]].attrs
-    unit = attrs.get("units", "1")
-    return attrs.get("long_name", measures[0]) + ("" if unit == "1" else f", in {unit}")
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def settings(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested settings as one list: `versions.jax` and its value."""
     flat = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= settings(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+            flat[f"{prefix}{key}"] = _value(value)
     return flat
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    words = {None: "none", True: "yes", False: "no"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _json(summary: Summary) -> str:

@@ -173,6 +173,7 @@ def blank(traced: Traced) -> xr.Dataset:
         "name": study.name,
         "claim": study.claim,
         "data": config["data"],
+        "train_examples": traced.examples.train_x.shape[0],
         "activation": activation if isinstance(activation, str) else "",
         "score": f"test_{study.task.variable}",
         **_shared_test_examples(traced),

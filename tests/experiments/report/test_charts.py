@@ -1,13 +1,11 @@
-"""The page's figures hold the numbers of the dataset, and the slider its distributions."""
+"""The figures as data hold the numbers of the dataset, and the slider its distributions."""
 
-import base64
-
-import chex
 import numpy as np
 import pytest
 from synthetic import learning, of_several_values, study
 
 from experiments.report import charts, distribution
+from experiments.report.looks import colours_of, networks
 from experiments.report.runs import choices
 from experiments.study.measure import BINS
 
@@ -21,47 +19,91 @@ def runs(dataset=None):
     return choices(sweep() if dataset is None else dataset)[-1][1]
 
 
-def lines(figure, norm):
-    return [t for t in figure.data if t.name == norm and "lines" in t.mode]
+def marks(panel, kind, network=None):
+    return [m for m in panel.marks if m.kind == kind and (network is None or m.network == network)]
 
 
-def test_a_line_is_the_mean_and_its_band_the_extremes():
+def test_a_curve_holds_every_run():
     chosen = runs()
-    (line,) = lines(charts.accuracy(chosen), "batch norm")
-    accuracy = 100 * chosen.test_accuracy.sel(norm="batch norm")
-    chex.assert_trees_all_close(np.asarray(line.y), accuracy.mean("seed").values, rtol=1e-5)
-    bounds = np.stack([accuracy.min("seed"), accuracy.max("seed")], axis=-1)
-    chex.assert_trees_all_close(np.asarray(line.customdata), bounds, rtol=1e-5)
-    _, band = (t for t in charts.accuracy(chosen).data if t.fill == "toself")
-    np.testing.assert_allclose(band.y, [*bounds[:, 1], *bounds[::-1, 0]], rtol=1e-5)
-    assert band.legendgroup == line.legendgroup  # they are hidden together
+    (panel,) = charts.accuracy(chosen).panels
+    for i, norm in enumerate(("none", "batch norm")):
+        (curve,) = marks(panel, "curve", i)
+        expected = 100 * chosen.test_accuracy.sel(norm=norm).transpose("seed", "step")
+        np.testing.assert_allclose(curve.runs, expected, rtol=1e-6)
+        np.testing.assert_array_equal(curve.x, chosen.step)
 
 
 @pytest.mark.parametrize("name", charts.CHARTS)
-def test_every_network_is_in_the_legend_once(name):
+def test_every_network_is_in_every_figure(name):
     figure = charts.CHARTS[name](sweep() if name == "learning_rate" else runs())
-    shown = [t.name for t in figure.data if t.showlegend is not False and t.mode != "none"]
-    assert shown == ["none", "batch norm"]
+    shown = {m.network for panel in figure.panels for m in marks(panel, "curve")}
+    assert shown == {0, 1}
 
 
-@pytest.mark.parametrize("name", sorted(set(charts.CHARTS) - {"steps"}))
-def test_networks_differ_in_more_than_colour(name):
-    figure = charts.CHARTS[name](sweep() if name == "learning_rate" else runs())
-    one, two = (lines(figure, norm)[0] for norm in ("none", "batch norm"))
-    assert one.line.color != two.line.color
-    assert name == "percentiles" or one.line.dash != two.line.dash
+def test_targets_and_the_mean_arrival_are_marked():
+    dataset = sweep()
+    dataset.test_accuracy[:] = 0.1
+    for seed, step in enumerate((10, 20, 20, 40, 80)):
+        dataset.test_accuracy.loc[{"norm": "none", "seed": seed, "step": slice(step, None)}] = 0.85
+    (panel,) = charts.accuracy(dataset.isel(learning_rate=0)).panels
+    assert [m.y for m in marks(panel, "level")] == [80, 90, 95]
+    (arrival,) = marks(panel, "marks")  # nobody reaches 90 %, and the other network nothing
+    assert (arrival.network, arrival.shape, list(arrival.y)) == (0, "arrival", [80])
+    assert arrival.x[0] == pytest.approx((10 * 20 * 20 * 40 * 80) ** 0.2)
 
 
-def test_a_label_is_not_taken_for_html():
-    figure = charts.accuracy(runs(sweep(norms=["none", "a <b> & c"])))
-    assert [t.name for t in figure.data if t.name] == ["none", "a &lt;b&gt; &amp; c"]
+def test_steps_are_counted_to_every_target():
+    dataset = sweep()
+    dataset.test_accuracy[:] = 0.1
+    dataset.test_accuracy.loc[{"norm": "none", "step": slice(70, None)}] = 0.85
+    dataset.test_accuracy.loc[{"norm": "none", "step": slice(200, None), "seed": 1}] = 0.96
+    (panel,) = charts.steps(dataset.isel(learning_rate=0)).panels
+    none, batch_norm = marks(panel, "curve")
+    at = {target: i for i, target in enumerate(none.x.tolist())}
+    assert none.every
+    assert none.runs[:, at[80]].tolist() == [70] * 5
+    assert none.runs[1, at[95]] == 200
+    assert np.isnan(none.runs[[0, 2, 3, 4], at[95]]).all()
+    assert np.isnan(batch_norm.runs).all()
+    (first,) = marks(panel, "level")
+    assert first.y == 10
+
+
+def test_networks_of_one_norm_share_a_colour_and_differ_in_dashes():
+    shown = networks(of_several_values())
+    assert [(network.label, network.colour) for network in shown] == [("none", 0), *[("bn", 1)] * 4]
+    assert len({network.dash for network in shown}) == 5
+    assert shown[3].values == {"momentum": 0.5, "epsilon": 1.0}
+    assert [network.arm for network in shown] == [True, False, False, False, True]
+    assert [network.best for network in shown] == [0] * 5
+    np.testing.assert_allclose(shown[0].finals, [0.5, 0.4], atol=0.01)
+
+
+def test_a_norm_has_one_colour_in_every_study():
+    assert colours_of(["batch norm", "mine", "no norm"]) == {
+        "no norm": 0,
+        "batch norm": 1,
+        "mine": 2,
+    }
+    assert colours_of(["none", "x", "batch norm", "x"]) == {"none": 0, "batch norm": 1, "x": 2}
+
+
+def test_seconds_are_there_if_they_were_measured():
+    dataset = sweep()
+    assert [network.seconds for network in networks(dataset)] == [None, None]
+    cost = np.full((2, dataset.step.size), 0.1)
+    cost[1] = 0.2
+    cost[:, 0], cost[:, 1] = np.nan, 7  # not measured; and compilation
+    dataset["seconds_per_step"] = ("norm", "step"), cost
+    assert [network.seconds for network in networks(dataset)] == pytest.approx([0.1, 0.2])
 
 
 def test_a_line_joins_networks_that_differ_in_one_value_alone():
     dataset = of_several_values()
-    last = 100 * dataset.test_accuracy.isel(learning_rate=0, step=-1).mean("seed")
-    figure = charts.values(dataset)
-    lines = {t.name: t for t in figure.data if "lines" in t.mode}
+    last = 100 * dataset.test_accuracy.isel(learning_rate=0, step=-1)
+    momentum, epsilon = charts.values(dataset).panels
+    assert (momentum.x.label, epsilon.x.label) == ("momentum", "epsilon")
+    lines = {m.label: m for panel in (momentum, epsilon) for m in marks(panel, "curve")}
     assert [*lines] == [
         "bn, epsilon=1.0",
         "bn, epsilon=0.1",
@@ -69,82 +111,69 @@ def test_a_line_joins_networks_that_differ_in_one_value_alone():
         "bn, momentum=0.5",
     ]
     one = lines["bn, epsilon=1.0"]
-    assert (one.xaxis, list(one.x)) == ("x", [0.5, 0.9])
-    np.testing.assert_allclose(one.y, last.sel(norm=["c", "a"]), rtol=1e-5)
+    assert list(one.x) == [0.5, 0.9]
+    np.testing.assert_allclose(one.runs.T, last.sel(norm=["c", "a"]), rtol=1e-5)
     other = lines["bn, momentum=0.9"]
-    assert (other.xaxis, list(other.x)) == ("x2", [0.1, 1.0])
-    np.testing.assert_allclose(other.y, last.sel(norm=["b", "a"]), rtol=1e-5)
-    assert (figure.layout.xaxis.title.text, figure.layout.xaxis2.title.text) == (
-        "momentum",
-        "epsilon",
-    )
+    assert list(other.x) == [0.1, 1.0]
+    np.testing.assert_allclose(other.runs.T, last.sel(norm=["b", "a"]), rtol=1e-5)
 
 
 def test_each_layer_is_drawn_in_its_own_panel():
     figure = charts.CHARTS["gradient_noise"](runs())
-    for norm, factor in (("none", 1), ("batch norm", 2)):
-        panels = lines(figure, norm)
-        assert [line.yaxis for line in panels] == ["y", "y2", "y3"]
-        assert [float(line.y[0]) for line in panels] == [3 * factor * (1 + i) for i in range(3)]
+    assert [panel.title for panel in figure.panels] == ["hidden 1", "hidden 2", "output"]
+    for i, factor in enumerate((1, 2)):
+        heights = [marks(panel, "curve", i)[0].runs[0, 0] for panel in figure.panels]
+        assert heights == [3 * factor * (1 + layer) for layer in range(3)]
 
 
-def test_diverged_runs_are_crosses_that_say_when():
+def test_percentiles_are_named_at_their_lines():
+    panels = charts.percentiles(runs()).panels
+    assert [panel.network for panel in panels] == [0, 1]
+    assert [m.label for m in marks(panels[1], "curve", 1)] == ["15 %", "50 %", "85 %"]
+
+
+def test_failed_runs_are_crosses_that_say_when():
     dataset = sweep()
-    lost = {"norm": "none", "learning_rate": 1.0, "seed": 3}
+    lost = {"norm": "none", "learning_rate": 1.0, "seed": [2, 3]}
     dataset.test_accuracy.loc[{**lost, "step": slice(200, None)}] = np.nan
     dataset.diverged_at.loc[lost] = 200
-    figure = charts.learning_rate(dataset)
-    (cross,) = (t for t in figure.data if t.marker.symbol == "x-thin" and len(t.x))
-    assert cross.name == "none"
-    assert list(cross.text) == ["1 of 5"]
-    assert list(cross.hovertext) == ["rate 1, loss not finite: seed 3 at step 200"]
-    assert cross.y[0] < 0  # in the strip below all accuracies
-
-
-def test_who_never_arrives_is_counted():
-    figure = charts.steps(runs())
-    none, batch_norm = (t for t in figure.data if t.marker.symbol == "x-thin")
-    assert list(none.hovertext) == ["5 of 5 seeds never arrive"]
-    assert list(none.text) == ["5/5"]
-    assert float(none.x[0]) == pytest.approx(2 - 0.125)  # the highest target
-    assert len(batch_norm.x) == 0
+    (panel,) = charts.learning_rate(dataset).panels
+    (crosses,) = marks(panel, "marks")
+    assert (crosses.network, crosses.shape) == (0, "cross")
+    assert (crosses.x.tolist(), crosses.y.tolist()) == ([1, 1], [10, 10])  # they count as chance
+    assert crosses.said[1] == "rate 1, seed 3: its loss stopped being finite at step 200"
+    assert crosses.labels == ["2 of 5", ""]
 
 
 def test_the_slider_holds_every_distribution():
     dataset = sweep()
-    frames = distribution.frames(runs(dataset))
-    assert frames["steps"] == dataset.step.values.tolist()
-    assert frames["shape"] == [41, 4, BINS]  # two hidden layers, two networks
-    heights = np.frombuffer(base64.b64decode(frames["bytes"]), np.uint8).reshape(frames["shape"])
-    at = np.arange(41)[:, None] + np.array([0, 1, 1, 2])  # a layer's networks side by side
-    np.testing.assert_array_equal(heights.argmax(-1), at % BINS)
-    assert set(np.unique(heights)) == {0, distribution.PEAK}
+    figure = distribution.distribution(runs(dataset), "")
+    assert [panel.title for panel in figure.panels] == ["norm 1", "norm 2"]
+    at = np.arange(41)
+    for place, panel in enumerate(figure.panels):
+        for network in range(2):
+            (density,) = marks(panel, "density", network)
+            assert density.heights.shape == (41, BINS)
+            peaks = (at + place + network) % BINS
+            np.testing.assert_array_equal(density.heights.argmax(-1), peaks)
+            assert density.x.tolist() == dataset.step.values.tolist()
 
 
-def test_curves_of_the_slider_are_in_the_order_of_its_frames():
-    figure = distribution.distribution(runs(), "sigmoid")
-    assert [(t.name, t.yaxis) for t in figure.data[:4]] == [
-        ("none", "y"),
-        ("batch norm", "y"),
-        ("none", "y2"),
-        ("batch norm", "y2"),
-    ]
-    assert [int(np.argmax(t.y)) for t in figure.data[:4]] == [40 % 32, 41 % 32, 41 % 32, 42 % 32]
+def test_areas_are_equal():
+    """Whatever the shape, the area under what is drawn is one, to the rounding of a byte."""
+    dataset = sweep()
+    mass = np.random.default_rng(0).dirichlet(np.ones(BINS))
+    dataset["activation_histogram"][:] = mass
+    dataset["activation_histogram"].loc[{"norm": "none"}] = 1 / BINS
+    (panel, _) = distribution.distribution(dataset.isel(learning_rate=0), "").panels
+    for density in marks(panel, "density"):
+        heights = density.highest * (density.heights / 255) ** 2
+        areas = heights @ np.diff(density.edges)
+        np.testing.assert_allclose(areas, 1, atol=0.02)
 
 
 def test_the_slope_is_that_of_the_activation():
-    figure = distribution.distribution(runs(), "tanh")
-    slope = figure.data[-1]
-    assert slope.name == "slope of the tanh"
-    expected = distribution.PEAK / np.cosh(np.asarray(slope.x)) ** 2
-    np.testing.assert_allclose(slope.y, expected, atol=0.05 * distribution.PEAK)
-
-
-def test_density_is_mass_over_width():
-    """A bin twice as wide with the same mass is half as high."""
-    dataset = sweep()
-    dataset["activation_histogram"][:] = 1 / BINS
-    heights = distribution._heights(dataset.isel(learning_rate=0))
-    width = np.diff(np.append(dataset.bin.values, -dataset.bin.values[0]))
-    expected = distribution.PEAK * width.min() / width
-    np.testing.assert_allclose(heights[7, 1, 1], expected, atol=0.5)
+    panel, _ = distribution.distribution(runs(), "tanh").panels
+    (slope,) = marks(panel, "reference")
+    assert slope.label == "slope of the tanh"
+    np.testing.assert_allclose(slope.y, np.cosh(slope.x) ** -2.0, atol=0.01)

@@ -1,0 +1,105 @@
+"""Colours, dashes and markers of networks, the same on every page and on paper."""
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+
+from experiments.report.arms import arms, has_arms
+from experiments.report.runs import best_learning_rates, final_accuracy
+from experiments.study.config import SWEPT
+
+INK, MUTED, RULE, PAPER = "#1b1f24", "#59636e", "#d8dde3", "#ffffff"
+# Okabe and Ito's palette, two of its colours darkened to be seen on white.
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#b87f00", "#2f8fc7", INK)
+
+# Norms that have a colour of their own on every page.
+_USUAL = ("no norm", "batch norm", "layer norm", "group norm")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as figures name and draw it.
+
+    Attributes:
+        name: Its name in the study.
+        label: Its norm, which gives the colour: networks of one norm differ in dashes.
+        colour: The colour's number.
+        dash: The number of its dashes and of its marker.
+        values: Of each field that the study has several values of, its own.
+        best: The number of its best learning rate; None where rates are no choice.
+        finals: Its mean score at every learning rate, by which values are chosen.
+        arm: Says that it is its norm's best at any setting.
+        seconds: Seconds for each step, if they were measured.
+    """
+
+    name: str
+    label: str
+    colour: int
+    dash: int
+    values: dict[str, float] = field(default_factory=dict)
+    best: int | None = None
+    finals: tuple[float, ...] = ()
+    arm: bool = True
+    seconds: float | None = None
+
+
+def colours_of(labels: Iterable[str]) -> dict[str, int]:
+    """Returns the number of each norm's colour: its own, or else the first that is free."""
+    labels = dict.fromkeys(labels)
+    own = {label: _USUAL.index(label) for label in labels if label in _USUAL}
+    free = (number for number in itertools.count() if number not in own.values())
+    return {label: own[label] if label in own else next(free) for label in labels}
+
+
+def networks(dataset: xr.Dataset) -> list[Network]:
+    """Returns the networks of a study, in its order."""
+    names = [str(name) for name in dataset.norm.values]
+    labels = [str(x) for x in dataset.label.values] if "label" in dataset.coords else names
+    colours = colours_of(labels)
+    rates = dataset.learning_rate.values.tolist()
+    best = [rates.index(rate) for rate in best_learning_rates(dataset).values.tolist()]
+    finals = final_accuracy(dataset).mean("seed").transpose("norm", "learning_rate").values
+    chosen, seconds = _best_of_arms(dataset, labels), _seconds(dataset)
+    return [
+        Network(
+            name,
+            labels[i],
+            colours[labels[i]],
+            i,
+            {f: float(dataset[f][i]) for f in _fields(dataset) if not np.isnan(dataset[f][i])},
+            best[i],
+            tuple(float(f"{x:.6g}") for x in finals[i]),
+            i in chosen,
+            seconds[i],
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+def _fields(dataset: xr.Dataset) -> list[str]:
+    return [name for name in SWEPT if name in dataset.coords]
+
+
+def _best_of_arms(dataset: xr.Dataset, labels: list[str]) -> set[int]:
+    """Returns the number of each norm's network that is best at its best learning rate."""
+    if not has_arms(dataset):
+        return set(range(len(labels)))
+    best = best_learning_rates(arms(dataset))
+    chosen = set()
+    for label in dict.fromkeys(labels):
+        members = [i for i, one in enumerate(labels) if one == label]
+        which = int(best.sel(norm=label)) // dataset.learning_rate.size
+        chosen.add(members[which % len(members)])
+    return chosen
+
+
+def _seconds(dataset: xr.Dataset) -> list[float | None]:
+    """Returns each network's median seconds for a step of one run, if the study measured them."""
+    if "seconds_per_step" not in dataset:
+        return [None] * dataset.norm.size
+    cost = dataset.seconds_per_step
+    median = cost.median([dim for dim in cost.dims if dim != "norm"])
+    return [float(x) if np.isfinite(x) else None for x in median.values]
