@@ -178,7 +178,7 @@ def _runner(work: Work, *, bare: bool) -> Trainer:
 
 
 def _without_measures(run: Run, steps: int) -> Run:
-    def advance(data: Examples, state: RunState) -> tuple[RunState, dict[str, jax.Array]]:
+    def advance(data: Examples, state: RunState, _: None) -> tuple[RunState, dict[str, jax.Array]]:
         def one_step(_: Any, carry: tuple[RunState, jax.Array]) -> tuple[RunState, jax.Array]:
             state, taken = run.step(data, carry[0])
             return state, taken.loss
