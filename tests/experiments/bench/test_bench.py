@@ -288,6 +288,12 @@ def test_contenders_train(name):
     assert 0 < step() < 10
 
 
+@pytest.mark.parametrize("name", [train.RUNNER, train.FLAX])
+def test_contenders_train_a_cnn(name):
+    work = train.cnn(4, 1)._replace(batch_size=4, examples=64, test_examples=8, evaluate_every=4)
+    assert 0 < train.CONTENDERS[name][0](work)() < 10
+
+
 def test_pytorch_trains():
     torch = pytest.importorskip("torch")
     threads = torch.get_num_threads()
@@ -300,6 +306,7 @@ def test_train_reports_seconds_per_step_and_run(monkeypatch):
     report = train.measure(steps=100, runs=2, rounds=2, work=WORK)
     [table] = report.tables.values()
     assert table[""].tolist() == [train.FLAX]
+    assert report.data["network"].unique().tolist() == ["784-4-10, sigmoid, batch norm, batch 8"]
     wall = report.data.query("clock == 'wall'")["seconds"].item()
     assert table["steps x runs per second"].item() == f"{1 / wall:.0f}"
 
