@@ -13,6 +13,7 @@ import jax
 from rich.table import Column, Table
 from rich.text import Text
 
+from experiments.runner.size import check_size
 from experiments.study.config import Study
 from experiments.study.examples import Examples
 from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
@@ -41,6 +42,7 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
     """
     mesh = mesh_of(study)
     traced = trace(study, data_dir)
+    check_size(traced)
     examples = place(traced.examples, mesh)
     windows, runs = study.steps // study.evaluate_every, 0
     table = Table("network", *(Column(name, justify="right") for name in _COLUMNS))

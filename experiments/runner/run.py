@@ -19,6 +19,7 @@ from experiments.runner import checkpoint, folder, results
 from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver
 from experiments.runner.measured import Mark, Record
 from experiments.runner.rows import ROWS, Evaluation, Rows, evaluated
+from experiments.runner.size import check_size
 from experiments.runner.variables import SECONDS
 from experiments.study.config import Study, as_json, networks_of
 from experiments.study.examples import Examples
@@ -76,6 +77,7 @@ def run(
         return
     mesh_of(study)  # refuses before anything is written
     traced = trace(study, data_dir)
+    check_size(traced)
     known = identity(traced)
     machines.check_same("data", known["data"].encode())
     machines.check_same("networks", json.dumps(known["programs"]).encode())

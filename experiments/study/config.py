@@ -11,6 +11,7 @@ import tyro
 from experiments.study import datasets, optimizers, tasks
 from experiments.study.norms import Norm, is_random, is_variant
 from experiments.study.values import (
+    LARGEST_WHOLE,
     check,
     check_flags,
     fraction,
@@ -27,8 +28,6 @@ Schedule = Literal["constant", "cosine"]
 
 # The numbers that a program can be given: what else differs, it must be compiled for.
 SWEPT = ("init_std", "weight_decay", "momentum", "epsilon")
-
-LARGEST_SEED = 2**31 - 1  # the largest integer a netCDF-3 coordinate holds
 
 _WORDS: dict[str, Mapping[str, Any]] = {
     "data": datasets.WORDS,
@@ -137,15 +136,16 @@ class Study:
         check(self, "name", text.is_plain, text.PLAIN)
         check(self, "claim", text.is_plain, text.PLAIN)
         self._check_values()
-        check(self, "batch_size", whole(2), "a whole number from 2: one example has no variance")
-        check(self, "steps", whole(1), "a whole number from 1")
+        enough = f"a whole number from 2, for a variance, to {LARGEST_WHOLE}"
+        check(self, "batch_size", whole(2), enough)
+        check(self, "steps", whole(1), f"a whole number from 1 to {LARGEST_WHOLE}")
         check(self, "evaluate_every", whole(2), "a whole number from 2, to compare gradients")
         divides = f"a divisor of steps={self.steps}"
         check(self, "evaluate_every", lambda window: self.steps % window == 0, divides)
         rates = tuple_of(positive, distinct=True)
         check(self, "learning_rates", rates, "a tuple of distinct positive numbers")
-        seeds = tuple_of(whole(0, LARGEST_SEED))
-        seeds_needed = "a tuple of distinct whole numbers from 0"
+        seeds = tuple_of(whole(0))  # as large as an integer of netCDF-3
+        seeds_needed = f"a tuple of distinct whole numbers from 0 to {LARGEST_WHOLE}"
         check(self, "seeds", lambda s: seeds(s) and len({*s}) == len(s), seeds_needed)
         check(self, "schedule", get_args(Schedule).__contains__, f"one of {get_args(Schedule)}")
         before = f"a whole number from 0, below steps={self.steps}"
