@@ -128,9 +128,9 @@ def save(dataset: xr.Dataset, directory: Path) -> Path:
     return path
 
 
-def save_config(study: Study, identity: Mapping[str, Any], directory: Path) -> None:
+def save_config(config: Mapping[str, Any], identity: Mapping[str, Any], directory: Path) -> None:
     """Writes `config.json`: the study as resolved, overrides included, and its `identity`."""
-    text = json.dumps({**as_json(study), "identity": identity}, indent=2)
+    text = json.dumps({**config, "identity": identity}, indent=2)
     write_whole(directory / CONFIG, f"{text}\n".encode())
 
 

@@ -288,12 +288,6 @@ def test_contenders_train(name):
     assert 0 < step() < 10
 
 
-@pytest.mark.parametrize("name", [train.RUNNER, train.FLAX])
-def test_contenders_train_a_cnn(name):
-    work = train.cnn(4, 1)._replace(batch_size=4, examples=64, test_examples=8, evaluate_every=4)
-    assert 0 < train.CONTENDERS[name][0](work)() < 10
-
-
 def test_pytorch_trains():
     torch = pytest.importorskip("torch")
     threads = torch.get_num_threads()

@@ -253,7 +253,7 @@ def test_a_page_of_the_users_is_not_replaced(tmp_path, there):
     with pytest.raises(FolderError, match="is there, and not of these studies"):
         folder.check_page(page, [tmp_path / "a", tmp_path / "b"])
     (tmp_path / "a").mkdir()
-    results.save_config(STUDY, {}, tmp_path / "a")
+    results.save_config(as_json(STUDY), {}, tmp_path / "a")
     if there == "page":
         folder.check_page(page, [tmp_path / "a", tmp_path / "b"])
 
