@@ -27,7 +27,7 @@ from experiments.system import text
 Schedule = Literal["constant", "cosine"]
 
 # The numbers that a program can be given: what else differs, it must be compiled for.
-SWEPT = ("init_std", "weight_decay", "momentum", "epsilon")
+SWEPT = ("init_std", *optimizers.NUMBERS, "momentum", "epsilon")
 
 _WORDS: dict[str, Mapping[str, Any]] = {
     "data": datasets.WORDS,
@@ -116,7 +116,7 @@ class Study:
 
     weight_decay: float | tuple[float, ...] | None = None
     """Weight decay, of an optimizer with such a field (SGD, AdamW); None for the optimizer's own.
-    One or several."""
+    One or several; so may be each number of SGD, Adam and AdamW."""
 
     momentum: float | tuple[float, ...] = 0.99
     """Weight that a variant's running statistics keep on the old value; one or several."""
@@ -204,12 +204,22 @@ DEFAULTS = {
 def swept(study: Study, norm: object) -> list[dict[str, float]]:
     """Returns what tells apart the networks that one of the norms stands for.
 
-    Every combination of what SWEPT has several values of; one without any where there are none.
+    Every combination of what SWEPT has several values of, in the study or in its optimizer; one
+    without any where there are none.
     `momentum` and `epsilon` are a variant's alone.
     """
     fields = [f for f in SWEPT if is_variant(norm) or f not in ("momentum", "epsilon")]
-    several = {f: getattr(study, f) for f in fields if isinstance(getattr(study, f), tuple)}
+    each = {field: _values(study, field) for field in fields}
+    several = {field: values for field, values in each.items() if isinstance(values, tuple)}
     return [dict(zip(several, values)) for values in itertools.product(*several.values())]
+
+
+def _values(study: Study, field: str) -> Any:
+    """Returns what the study, or else its optimizer, has in a field of SWEPT."""
+    own = getattr(study, field, None)
+    if own is None and field in optimizers.NUMBERS:
+        return getattr(study.optimizer, optimizers.NUMBERS[field], None)
+    return own
 
 
 def networks_of(study: Study) -> dict[str, tuple[str, dict[str, float]]]:

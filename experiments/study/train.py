@@ -26,7 +26,7 @@ from experiments.study.measure import (
     units_last,
 )
 from experiments.study.model import Model, State
-from experiments.study.optimizers import scheduled
+from experiments.study.optimizers import NUMBERS, scheduled
 from experiments.study.tasks import EXAMPLE_SCORE, score_type
 from experiments.study.windows import plain_steps
 
@@ -107,10 +107,12 @@ def make_optimizer(
     study: Study, learning_rate: jax.Array, values: dict[str, Any]
 ) -> optax.GradientTransformation:
     """The optimizer of `study`; a learning rate is a number like any other and may be traced."""
-    optimizer = study.optimizer
-    decay = values.get("weight_decay", study.weight_decay)
-    if decay is not None:
-        optimizer = dataclasses.replace(optimizer, weight_decay=decay)
+    optimizer: Any = study.optimizer
+    given = {own: values[name] for name, own in NUMBERS.items() if name in values}
+    if study.weight_decay is not None:
+        given = {"weight_decay": study.weight_decay} | given
+    if given:
+        optimizer = dataclasses.replace(optimizer, **given)
     found = optimizer(scheduled(learning_rate, study.schedule, study.warmup, study.steps))
     if study.clip is None:
         return found
