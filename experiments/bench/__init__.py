@@ -144,7 +144,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         """Time whole training: this project's runner, a Flax loop and a PyTorch loop.
 
         Args:
-            steps: Steps of each run in each round; counted in thousands.
+            steps: Steps of each run in each round, counted in thousands; of the CNN a tenth.
             runs: Runs that the runner trains at once.
             rounds: In each round every contender trains once, in random order.
             networks: What is trained; by default both. PyTorch trains the MLP alone.

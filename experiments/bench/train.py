@@ -54,7 +54,7 @@ def measure(
     """Trains for `rounds` rounds with each contender that is here; all networks by default."""
     every: int = Work._field_defaults["evaluate_every"]
     steps = max(every, steps - steps % every)
-    works = {"mlp": Work(steps, runs), "cnn": cnn(steps, runs)}
+    works = {"mlp": Work(steps, runs), "cnn": cnn(steps // 10, runs)}
     chosen = [work] if work else [works[name] for name in networks or works]
     torch = find_spec("torch") is not None
     absent = {} if torch else {TORCH: "No module named 'torch'"}
@@ -64,8 +64,8 @@ def measure(
     data = pd.concat([one.assign(network=network) for network, one in timed.items()])
     tables = {network: table(one) for network, one in timed.items()}
     looks = [
-        f"{one.network}: all but those said to measure nothing evaluate on {one.test_examples} "
-        f"test examples every {one.evaluate_every} steps."
+        f"{one.network}: {one.steps} steps per run in each round; all but those said to measure "
+        f"nothing evaluate on {one.test_examples} test examples every {one.evaluate_every}."
         for one in chosen
     ]
     return Report("train", "Training", data, tables, [*_notes(chosen[0], absent), *looks])
@@ -373,8 +373,7 @@ def _notes(work: Work, absent: dict[str, str]) -> list[str]:
         f"{TORCH}: one run, eager. With all threads unless said.",
         f"{PRODUCTS}: {work.runs} runs of numpy's, one thread to each core. A yardstick and no "
         "bound: XLA is faster at some of them.",
-        f"Each took {work.steps} steps per run in each round, in random order, in a process of its "
-        f"own. Times faster: seconds per step and run of the {FLAX} by the row's, per round; "
-        "median and quartiles.",
+        "Each trained once in each round, in random order, in a process of its own. Times faster: "
+        f"seconds per step and run of the {FLAX} by the row's, per round; median and quartiles.",
         *absences(absent),
     ]
