@@ -12,6 +12,9 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.report.summary import summarize
+from experiments.report.write import load_study
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -82,6 +85,14 @@ def test_averaged_weights_need_statistics_of_their_own(run):
 def test_training_with_rounded_kernels_is_better_than_rounding_afterwards(run):
     afterwards, in_training = accuracies(run("quantisation_aware").printed)
     assert in_training > max(0.8, afterwards + 0.1)
+
+
+def test_a_loop_of_ones_own_has_a_report(run, tmp_path):
+    run("own_loop", OUT=tmp_path / "mine", STEPS=(0, 2, 40), SEEDS=(0,))
+    summary = summarize(load_study(tmp_path / "mine"))
+    assert [*summary["norms"]] == ["none", "batch"]
+    assert summary["norms"]["batch"]["final_accuracy"]["mean"] > 0.6
+    assert summary["test_examples"] == 397
 
 
 def test_one_device_is_enough():

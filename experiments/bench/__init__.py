@@ -135,19 +135,28 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
         finish("memory", lambda: memory.measure(width=width, batch=batch, layers=layers), out)
 
     def train(
-        steps: Count = 1000, runs: Count = 8, rounds: Count = 5, out: Path | None = None
+        steps: Count = 1000,
+        runs: Count = 8,
+        rounds: Count = 5,
+        networks: tuple[Literal["mlp", "cnn"], ...] = (),
+        out: Path | None = None,
     ) -> None:
         """Time whole training: this project's runner, a Flax loop and a PyTorch loop.
 
         Args:
-            steps: Steps of each run in each round; counted in thousands.
+            steps: Steps of each run in each round, counted in thousands; of the CNN a tenth.
             runs: Runs that the runner trains at once.
             rounds: In each round every contender trains once, in random order.
+            networks: What is trained; by default both. PyTorch trains the MLP alone.
             out: Folder for train.csv and train.md; without it nothing is written.
         """
         from experiments.bench import train
 
-        finish("train", lambda: train.measure(steps=steps, runs=runs, rounds=rounds), out)
+        finish(
+            "train",
+            lambda: train.measure(steps=steps, runs=runs, rounds=rounds, networks=networks),
+            out,
+        )
 
     def compile(rounds: Count = 5, seed: int = 0, out: Path | None = None) -> None:
         """Take the CPU time to compile a training step of a ResNet, in processes of their own.

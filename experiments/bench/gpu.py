@@ -12,7 +12,7 @@ from pathlib import Path
 PARTS = (
     "op --rounds 5 --dtypes float32 bfloat16",
     "layers --rounds 5",
-    "train --runs 256 --rounds 3",
+    "train --runs 256 --rounds 3 --networks mlp",
     "accuracy",
 )
 REHEARSAL = (

@@ -13,13 +13,13 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache, partial
 from importlib.util import find_spec
 from multiprocessing import get_context
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ import pandas as pd
 
 from experiments.bench.measure import compare, measure_rounds
 from experiments.bench.output import Report, absences, spread
-from experiments.study.data import Data
+from experiments.bench.work import CNN, Work, batches_of, cnn, data_of, scaled
 from experiments.study.examples import Examples
 from experiments.study.train import Run, RunState
 from experiments.system.devices import cores, use_all_cores
@@ -39,35 +39,47 @@ BARE, SINGLE = f"{RUNNER}, measuring nothing", f"{TORCH}, one thread"
 PRODUCTS = "matrix products alone"
 
 
-class Work(NamedTuple):
-    """The same network and data for everyone: 784-100-100-100-10, sigmoid, batch norm, SGD."""
-
-    steps: int
-    runs: int
-    batch_size: int = 60
-    widths: tuple[int, ...] = (100, 100, 100)
-    examples: int = 60_000
-    test_examples: int = 10_000
-    evaluate_every: int = 1000
-    """An epoch, as loops usually do."""
-
-
 Trainer = Callable[[], float]
 """Takes `steps` more steps (of each run) and returns the last loss."""
 
 
-def measure(*, steps: int, runs: int, rounds: int, work: Work | None = None) -> Report:
-    """Trains for `rounds` rounds with each contender that is here."""
+def measure(
+    *,
+    steps: int,
+    runs: int,
+    rounds: int,
+    networks: Sequence[Literal["mlp", "cnn"]] = (),
+    work: Work | None = None,
+) -> Report:
+    """Trains for `rounds` rounds with each contender that is here; all networks by default."""
     every: int = Work._field_defaults["evaluate_every"]
-    work = work or Work(max(every, steps - steps % every), runs)
+    steps = max(every, steps - steps % every)
+    works = {"mlp": Work(steps, runs), "cnn": cnn(steps // 10, runs)}
+    chosen = [work] if work else [works[name] for name in networks or works]
     torch = find_spec("torch") is not None
-    contenders = {name: who for name, who in CONTENDERS.items() if torch or TORCH not in name}
     absent = {} if torch else {TORCH: "No module named 'torch'"}
     # The processes share an accelerator's memory: none may take most of it at the start.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    timed = {one.network: _compare(one, rounds, torch=torch) for one in chosen}
+    data = pd.concat([one.assign(network=network) for network, one in timed.items()])
+    tables = {network: table(one) for network, one in timed.items()}
+    looks = [
+        f"{one.network}: {one.steps} steps per run in each round; all but those said to measure "
+        f"nothing evaluate on {one.test_examples} test examples every {one.evaluate_every}."
+        for one in chosen
+    ]
+    return Report("train", "Training", data, tables, [*_notes(chosen[0], absent), *looks])
+
+
+def _compare(work: Work, rounds: int, *, torch: bool) -> pd.DataFrame:
+    mine = {
+        name: who
+        for name, who in CONTENDERS.items()
+        if (torch or TORCH not in name) and not (work.is_cnn and name in OF_DENSE_LAYERS)
+    }
     with ExitStack() as stack:
         clocks = {}
-        for name, (make, on_every_core) in contenders.items():
+        for name, (make, on_every_core) in mine.items():
             announce(f"{name}: compiling")
             process = stack.enter_context(
                 ProcessPoolExecutor(
@@ -80,8 +92,7 @@ def measure(*, steps: int, runs: int, rounds: int, work: Work | None = None) -> 
             clocks[name]()
         announce(f"{rounds} rounds of {work.steps} steps")
         timings = measure_rounds(clocks, rounds=rounds, seed=0)
-    data = compare(timings, FLAX)
-    return Report("train", "Training", data, {_heading(work): table(data)}, _notes(work, absent))
+    return compare(timings, FLAX)
 
 
 def table(data: pd.DataFrame) -> pd.DataFrame:
@@ -147,7 +158,7 @@ def _runner(work: Work, *, bare: bool) -> Trainer:
         claim="none",
         data="mnist",
         norms={"batch norm": Standard()},
-        network=MLP(work.widths, "sigmoid"),
+        network=CNN if work.is_cnn else MLP(work.widths, "sigmoid"),
         optimizer="sgd",
         learning_rates=(LEARNING_RATE,),
         seeds=tuple(range(work.runs)),
@@ -156,10 +167,11 @@ def _runner(work: Work, *, bare: bool) -> Trainer:
         evaluate_every=work.evaluate_every,
     )
     mesh = make_mesh()
-    data = _data(work)
+    data = data_of(work)
+    shape = (-1, work.side, work.side, 1)
     splits = {
-        "train": Pair(data.train_images, data.train_labels),
-        "test": Pair(data.test_images, data.test_labels),
+        "train": Pair(data.train_images.reshape(shape), data.train_labels),
+        "test": Pair(data.test_images.reshape(shape), data.test_labels),
     }
     examples = place(prepare(splits, classes=True), mesh)
     run = make_run(study, find_model(study, Standard(), examples.shape, examples.outputs))
@@ -178,7 +190,7 @@ def _runner(work: Work, *, bare: bool) -> Trainer:
 
 
 def _without_measures(run: Run, steps: int) -> Run:
-    def advance(data: Examples, state: RunState) -> tuple[RunState, dict[str, jax.Array]]:
+    def advance(data: Examples, state: RunState, _: None) -> tuple[RunState, dict[str, jax.Array]]:
         def one_step(_: Any, carry: tuple[RunState, jax.Array]) -> tuple[RunState, jax.Array]:
             state, taken = run.step(data, carry[0])
             return state, taken.loss
@@ -198,6 +210,8 @@ def flax_loop(work: Work) -> Trainer:
     class Model(nn.Module):
         @nn.compact
         def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+            if work.is_cnn:
+                return CNN(lambda name: nn.BatchNorm(use_running_average=not train, name=name))(x)
             for width in work.widths:
                 x = nn.BatchNorm(use_running_average=not train)(nn.Dense(width)(x))
                 x = nn.sigmoid(x)
@@ -223,8 +237,11 @@ def flax_loop(work: Work) -> Trainer:
         scores = state.apply_fn(variables, images, False)
         return jax.numpy.mean(jax.numpy.argmax(scores, axis=1) == labels)
 
-    data = _data(work)
-    images, test_images = _scaled(data.train_images), _scaled(data.test_images)
+    data = data_of(work)
+    shape = (-1, work.side, work.side, 1) if work.is_cnn else (-1, work.side**2)
+    images, test_images = (
+        scaled(split).reshape(shape) for split in (data.train_images, data.test_images)
+    )
     model = Model()
     variables = model.init(jax.random.key(0), images[:1], True)
     state = State.create(
@@ -233,7 +250,7 @@ def flax_loop(work: Work) -> Trainer:
         batch_stats=variables["batch_stats"],
         tx=optax.sgd(LEARNING_RATE),
     )
-    batches = _batches(work)
+    batches = batches_of(work)
 
     def train() -> float:
         nonlocal state
@@ -254,16 +271,16 @@ def torch_loop(work: Work) -> Trainer:
     from torch import nn
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = _data(work)
+    data = data_of(work)
     images, test_images = (
-        torch.from_numpy(_scaled(split)).to(device)
+        torch.from_numpy(scaled(split)).to(device)
         for split in (data.train_images, data.test_images)
     )
     labels, test_labels = (
         torch.from_numpy(split.astype(np.int64)).to(device)
         for split in (data.train_labels, data.test_labels)
     )
-    sizes = (images.shape[1], *work.widths)
+    sizes = (work.side**2, *work.widths)
     hidden = [
         layer
         for inputs, width in zip(sizes, work.widths)
@@ -271,7 +288,7 @@ def torch_loop(work: Work) -> Trainer:
     ]
     model = nn.Sequential(*hidden, nn.Linear(sizes[-1], 10)).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
-    batches = _batches(work)
+    batches = batches_of(work)
 
     def accuracy() -> float:
         model.eval()
@@ -308,7 +325,7 @@ def products(work: Work) -> Trainer:
     from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(0)
-    sizes = (784, *work.widths, 10)
+    sizes = (work.side**2, *work.widths, 10)
     shapes = [
         shape
         for i, (inputs, units) in enumerate(itertools.pairwise(sizes))
@@ -336,33 +353,6 @@ def products(work: Work) -> Trainer:
     return train
 
 
-def _data(work: Work) -> Data:
-    """Noise of MNIST's shape: how fast it is learnt does not matter here."""
-    rng = np.random.default_rng(0)
-
-    def images(examples: int) -> np.ndarray:
-        return rng.integers(0, 256, (examples, 784), np.uint8)
-
-    def labels(examples: int) -> np.ndarray:
-        return rng.integers(0, 10, examples, np.int32)
-
-    n, m = work.examples, work.test_examples
-    return Data(images(n), labels(n), images(m), labels(m), brightest=255.0)
-
-
-def _scaled(images: np.ndarray) -> np.ndarray:
-    return images.astype(np.float32) / 255.0
-
-
-def _batches(work: Work) -> Iterator[np.ndarray]:
-    """Rows of one batch after the other, epoch after epoch."""
-    rng = np.random.default_rng(0)
-    while True:
-        order = rng.permutation(work.examples)
-        for start in range(0, work.examples - work.batch_size + 1, work.batch_size):
-            yield order[start : start + work.batch_size]
-
-
 # Who trains, and whether all runs at once, on devices that are one core each.
 CONTENDERS: dict[str, tuple[Callable[[Work], Trainer], bool]] = {
     RUNNER: (runner, True),
@@ -372,11 +362,7 @@ CONTENDERS: dict[str, tuple[Callable[[Work], Trainer], bool]] = {
     SINGLE: (torch_loop_on_one_thread, False),
     PRODUCTS: (products, True),
 }
-
-
-def _heading(work: Work) -> str:
-    sizes = "-".join(str(size) for size in (784, *work.widths, 10))
-    return f"{sizes}, sigmoid, batch norm, batch {work.batch_size}"
+OF_DENSE_LAYERS = (TORCH, SINGLE, PRODUCTS)
 
 
 def _notes(work: Work, absent: dict[str, str]) -> list[str]:
@@ -387,10 +373,7 @@ def _notes(work: Work, absent: dict[str, str]) -> list[str]:
         f"{TORCH}: one run, eager. With all threads unless said.",
         f"{PRODUCTS}: {work.runs} runs of numpy's, one thread to each core. A yardstick and no "
         "bound: XLA is faster at some of them.",
-        f"All others but those said to measure nothing evaluate on {work.test_examples} test "
-        f"examples every {work.evaluate_every} steps.",
-        f"Each took {work.steps} steps per run in each round, in random order, in a process of its "
-        f"own. Times faster: seconds per step and run of the {FLAX} by the row's, per round; "
-        "median and quartiles.",
+        "Each trained once in each round, in random order, in a process of its own. Times faster: "
+        f"seconds per step and run of the {FLAX} by the row's, per round; median and quartiles.",
         *absences(absent),
     ]

@@ -68,5 +68,4 @@ def _find(directory: Path) -> _Found:
     state = f"at step {saved.done if saved else 0} of {total}"
     held = lock.holder(directory)
     state = f"running, {state} ({held})" if held else f"unfinished {state}"
-    diverged = int((saved.measured["diverged_at"] >= 0).sum()) if saved else 0
-    return _Found(state, f"{diverged} of {runs}")
+    return _Found(state, f"{saved.diverged if saved else 0} of {runs}")

@@ -166,10 +166,10 @@ def _papers(
 
 
 def _check_seeds(seeds: tuple[int, ...]) -> None:
-    from experiments.study.config import LARGEST_SEED
+    from experiments.study.values import LARGEST_WHOLE
 
-    if bad := [seed for seed in seeds if not 0 <= seed <= LARGEST_SEED]:
-        raise ValueError(f"seed {bad[0]}: needs a whole number from 0 to {LARGEST_SEED}.")
+    if bad := [seed for seed in seeds if not 0 <= seed <= LARGEST_WHOLE]:
+        raise ValueError(f"seed {bad[0]}: needs a whole number from 0 to {LARGEST_WHOLE}.")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"--seed and --again: need other seeds each, got {seeds}.")
 

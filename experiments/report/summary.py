@@ -35,6 +35,7 @@ from experiments.report.runs import (
     score_name,
     steps_to,
 )
+from experiments.report.seconds import seconds_per_step
 
 TARGETS = (0.80, 0.90, 0.95)
 MARGIN = 0.005
@@ -78,7 +79,11 @@ DEFINITIONS = {
     + ".",
     "largest_stable_learning_rate": "Going up from the best rate, the last rate before the first "
     "at which a run did not learn; null if one did not at the best rate itself.",
-    "gradients": "Means over training of the measured gradient quantities, then over seeds.",
+    "gradients": "Means over training of the measured gradient quantities, each weighted by the "
+    "steps since the evaluation before, then over seeds.",
+    "seconds_per_step": "Wall time of training per step and run, all runs of the norm at once on "
+    "all devices, evaluations and compilation left out: median and quartiles over the longest "
+    "windows of steps. Null if not measured.",
 }
 
 
@@ -102,7 +107,7 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "seeds": dataset.seed.values,
             "learning_rates": dataset.learning_rate.values,
             "steps": dataset.step.values[-1],
-            "evaluate_every": dataset.step.values[1] if dataset.step.size > 1 else None,
+            "evaluate_every": np.diff(dataset.step.values).max() if dataset.step.size > 1 else None,
             "test_examples": _test_examples(dataset),
             "margin": MARGIN,
             "score": score,
@@ -143,6 +148,7 @@ def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
         "largest_stable_is_largest_tried": stable == runs.learning_rate.values[-1],
         "did_not_learn": {"count": len(failed), "of": runs.diverged_at.size, "runs": failed},
         "same_rate": _at_rate(runs, same),
+        "seconds_per_step": seconds_per_step(runs),
         "by_learning_rate": [
             {
                 "learning_rate": rate,
@@ -198,7 +204,8 @@ def _arrivals(steps: np.ndarray, first: int, factor: float) -> dict[str, Any]:
 
 
 def _over_training(quantity: xr.DataArray) -> dict[str, Any]:
-    mean = quantity.mean("step")
+    steps = quantity.step
+    mean = quantity.weighted(steps - steps.shift(step=1, fill_value=0)).mean("step")
     if "layer" not in mean.dims:
         return mean_interval(mean)
     return {str(layer): mean_interval(mean.sel(layer=layer)) for layer in mean.layer.values}

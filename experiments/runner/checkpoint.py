@@ -1,13 +1,13 @@
 """A study half-way, in one file that is either right to the last bit or known to be wrong.
 
-A checkpoint holds the state of the network under way and everything measured so far, of all
-networks. The last two are kept: should one not be readable, the other is.
+A checkpoint holds the state of the network under way, and the mark in a log behind which all that
+is measured later will be written. The last two are kept: should one not be readable, the other is.
 """
 
 import json
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,17 +16,20 @@ import jax
 import numpy as np
 from flax.serialization import msgpack_restore, msgpack_serialize
 
+from experiments.runner import measured
+from experiments.runner.measured import LogError, Mark, Record
 from experiments.system.files import DAMAGED, PART, remove, saving, set_aside, write_whole
 
-FOLDER = "checkpoints"
+FOLDER, LOG = "checkpoints", "measured.log"
 KEPT = 2
 # What saving may cost: a save waits until training has taken this many times as long.
 TRAINING_PER_SAVE = 20
 
 _NAME = "[0-9]" * 12 + ".ckpt"  # what else lies there is not ours
-_MAGIC = b"jbn checkpoint 2\n"
+_MAGIC = b"jbn checkpoint 3\n"
 _CRC_BYTES = 4
 _START = len(_MAGIC) + _CRC_BYTES
+_SIZE_BYTES = 8
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -42,27 +45,41 @@ class Checkpoint(NamedTuple):
     """Steps made so far, of all networks together."""
     state: Arrays
     """Of the network under way, by name, every array with its runs first; empty between two."""
-    measured: Arrays
-    """The variables of the study's dataset."""
+    mark: Sequence[int]
+    """In the log: how much of it belongs to this, as a `Mark`; the saver sets it."""
+    diverged: int
+    """Runs whose loss was not finite so far."""
     environment: str
     """JSON of `environment()` where it was made."""
     belongs_to: Mapping[str, str]
     """The config, the data and what else it is good for alone, by name: a text or its hash."""
 
 
-class Saver:
-    """Saves checkpoints in `directory`, as often as is cheap."""
+class Found(NamedTuple):
+    """A checkpoint, and what had been measured when it was made."""
 
-    def __init__(self, directory: Path) -> None:
+    checkpoint: Checkpoint
+    records: Sequence[Record]
+
+
+class Saver:
+    """Saves checkpoints in `directory`, as often as is cheap, and records behind the `mark`."""
+
+    def __init__(self, directory: Path, mark: Sequence[int] = Mark()) -> None:
         self._folder = directory / FOLDER
+        self._mark, self._new = Mark(*mark), []
         self._next = 0.0
 
     def due(self) -> bool:
         """Whether training has gone on for long enough since the last save."""
         return time.monotonic() >= self._next
 
+    def add(self, record: Record) -> None:
+        """Keeps what was measured for the next save, which it belongs to."""
+        self._new.append(measured.pack(record))
+
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes `checkpoint`, then lets go of all but the last two.
+        """Writes the new records, then `checkpoint`, then lets go of all but the last two.
 
         Raises:
             SaveError: when it cannot be written; those of before are as they were.
@@ -70,7 +87,10 @@ class Saver:
         begun = time.monotonic()
         with saving(self._folder):
             self._folder.mkdir(exist_ok=True)
-        write_whole(self._folder / f"{checkpoint.done:012}.ckpt", _pack(checkpoint))
+        mark = measured.append(self._folder / LOG, self._mark, self._new)
+        packed = _pack(checkpoint._replace(mark=[*mark]))
+        write_whole(self._folder / f"{checkpoint.done:012}.ckpt", packed)
+        self._mark, self._new = mark, []
         remove(*_paths(self._folder)[KEPT:])
         ended = time.monotonic()
         self._next = ended + TRAINING_PER_SAVE * (ended - begun)
@@ -79,18 +99,23 @@ class Saver:
 def newest(directory: Path, belongs_to: Mapping[str, str], say: Callable[[str], None]) -> bytes:
     """The last checkpoint of `directory` that is undamaged, for `unpack`; empty if there is none.
 
-    A damaged one is named to `say`, with what was found, and set aside.
+    A damaged one, or one whose part of the log is, is named to `say`, with what was found, and set
+    aside.
 
     Raises:
         CheckpointError: when it is undamaged, and belongs to another study.
     """
+    log = directory / FOLDER / LOG
+    damaged = False
     for path in paths(directory):
         try:
             content = _read(path)
             found = _checked(content, path)
-        except CheckpointError as error:
-            say(f"{error} Going back to the one before it, or else to the beginning.")
+            records = measured.read(log, Mark(*found.mark))
+        except (CheckpointError, LogError) as error:
+            say(f"{error} Going back to the checkpoint before, or else to the beginning.")
             set_aside(path)
+            damaged = True
             continue
         both = belongs_to.keys() | found.belongs_to.keys()
         if odd := sorted(n for n in both if belongs_to.get(n) != found.belongs_to.get(n)):
@@ -98,7 +123,9 @@ def newest(directory: Path, belongs_to: Mapping[str, str], say: Callable[[str], 
                 f"{path}: was saved with another {' and another '.join(odd)}. Remove it, or choose "
                 "another folder with --out."
             )
-        return content
+        return len(content).to_bytes(_SIZE_BYTES, "big") + content + records
+    if damaged:
+        set_aside(log)
     return b""
 
 
@@ -119,10 +146,10 @@ def read(path: Path) -> Checkpoint:
     return _checked(_read(path), path)
 
 
-def unpack(content: bytes) -> Checkpoint:
-    """The checkpoint in `content`, from `newest`."""
-    fields: Any = msgpack_restore(content[_START:])
-    return Checkpoint(**fields)
+def unpack(content: bytes) -> Found:
+    """The checkpoint and the records in `content`, from `newest`."""
+    end = _SIZE_BYTES + int.from_bytes(content[:_SIZE_BYTES], "big")
+    return Found(_unpack(content[_SIZE_BYTES:end]), measured.unpack(content[end:]))
 
 
 def paths(directory: Path) -> list[Path]:
@@ -134,7 +161,8 @@ def clear(directory: Path) -> None:
     """Removes all checkpoints of `directory`, and the folder if nothing else is there."""
     sweep(directory)
     folder = directory / FOLDER
-    remove(*_paths(folder), *folder.glob(f"{_NAME}{DAMAGED}"), folder)
+    logs = (folder / LOG, folder / f"{LOG}{DAMAGED}")
+    remove(*_paths(folder), *folder.glob(f"{_NAME}{DAMAGED}"), *logs, folder)
 
 
 def sweep(directory: Path) -> None:
@@ -193,21 +221,26 @@ def _checked(content: bytes, path: Path) -> Checkpoint:
     if crc != zlib.crc32(memoryview(content)[_START:]):
         raise CheckpointError(f"{path}: damaged: its checksum is not that of its content.")
     try:
-        return _sound(unpack(content))
+        return _sound(_unpack(content))
     except Exception as error:  # with a right checksum: it is no file of ours
         raise CheckpointError(f"{path}: damaged: its content is no checkpoint's.") from error
 
 
 def _sound(found: Checkpoint) -> Checkpoint:
     json.loads(found.environment)
-    tables = (*found.state.values(), *found.measured.values())
+    numbers = (found.done, found.diverged, *Mark(*found.mark))
     if (
-        type(found.done) is not int
-        or not all(isinstance(table, np.ndarray) for table in tables)
+        not all(type(number) is int and number >= 0 for number in numbers)
+        or not all(isinstance(array, np.ndarray) for array in found.state.values())
         or not all(isinstance(text, str) for text in found.belongs_to.values())
     ):
         raise TypeError
     return found
+
+
+def _unpack(content: bytes) -> Checkpoint:
+    fields: Any = msgpack_restore(content[_START:])
+    return Checkpoint(**fields)
 
 
 def _named(tree: Any) -> dict[str, Any]:

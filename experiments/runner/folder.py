@@ -3,8 +3,9 @@
 import json
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import xarray as xr
@@ -38,6 +39,22 @@ def check(study: Study, directory: Path) -> None:
         FolderError: when it is another study's, listing the fields that differ, or nobody knows
             whose.
     """
+    check_config(as_json(study), directory, _AS_JSON)
+
+
+def check_config(
+    config: Mapping[str, Any], directory: Path, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """As `check`, for a study that is given by its config.
+
+    Args:
+        config: What `config.json` will say, but for the identity.
+        directory: The folder.
+        defaults: Of fields that an older config lacks.
+
+    Raises:
+        FolderError: as `check`.
+    """
     theirs = read_config(directory)
     if theirs is None:
         if there := [name for name in NAMES if os.path.lexists(directory / name)]:
@@ -46,8 +63,8 @@ def check(study: Study, directory: Path) -> None:
                 f"{results.CONFIG} that says it is a study's. Choose another folder with --out."
             )
         return
-    mine = json.loads(json.dumps(as_json(study)))
-    theirs = _AS_JSON | theirs  # a field may be younger than the folder
+    mine = json.loads(json.dumps(config))
+    theirs = {**defaults, **theirs}  # a field may be younger than the folder
     theirs.pop("identity", None)
     fields = sorted(mine.keys() | theirs.keys())
     if differing := [name for name in fields if mine.get(name) != theirs.get(name)]:
@@ -98,7 +115,7 @@ def claim(study: Study, identity: dict[str, Any], directory: Path) -> None:
     sweep_parts(directory, (results.CONFIG, *FILES))
     checkpoint.sweep(directory)
     if not (directory / results.CONFIG).exists():
-        results.save_config(study, identity, directory)
+        results.save_config(as_json(study), identity, directory)
 
 
 def finished(directory: Path) -> xr.Dataset | None:

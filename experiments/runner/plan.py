@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from rich.table import Column, Table
 from rich.text import Text
 
+from experiments.runner.size import check_size
 from experiments.study.config import Study
 from experiments.study.examples import Examples
 from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
 from experiments.study.trace import trace
 from experiments.study.train import RunState
+from experiments.study.windows import plain_steps
 from experiments.system.console import Console
 
 
@@ -41,13 +44,15 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
     """
     mesh = mesh_of(study)
     traced = trace(study, data_dir)
+    check_size(traced)
     examples = place(traced.examples, mesh)
+    plain = plain_steps(study.evaluate_every, study.evaluate_every)
     windows, runs = study.steps // study.evaluate_every, 0
     table = Table("network", *(Column(name, justify="right") for name in _COLUMNS))
     total = 0.0
     for label, model in traced.models.items():
         sweep = make_sweep(study, model, mesh)
-        cost = measure(sweep, examples)
+        cost = measure(sweep, examples, plain)
         runs += sweep.runs
         seconds = cost.compilation + windows * cost.window
         total += seconds
@@ -71,16 +76,16 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
 _COLUMNS = ("runs", "steps each", "compilation", "memory per device", "time")
 
 
-def measure(sweep: Sweep, examples: Examples) -> Cost:
-    """What `sweep` takes on this machine as it is now."""
+def measure(sweep: Sweep, examples: Examples, plain: np.ndarray) -> Cost:
+    """What `sweep` takes on this machine as it is now, in windows of so many steps."""
     states = sweep.init(examples)
     begun = time.perf_counter()
-    advance = _compile(sweep.advance, examples, states)
+    advance = _compile(sweep.advance, examples, states, plain)
     evaluate = _compile(sweep.evaluate, examples, states)
     compilation = time.perf_counter() - begun
 
     def window(states: RunState) -> RunState:
-        states, measures = advance(examples, states)
+        states, measures = advance(examples, states, plain)
         jax.block_until_ready((measures, evaluate(examples, states)))
         return states
 

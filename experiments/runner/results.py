@@ -7,22 +7,17 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from experiments.runner.variables import SECONDS, Variable, variables
 from experiments.study.config import Study, as_json, networks_of
-from experiments.study.measure import BIN_EDGES, FARTHEST, MOST_ROWS, PERCENTILES
-from experiments.study.tasks import Task
+from experiments.study.examples import SPLITS
+from experiments.study.measure import BIN_EDGES, PERCENTILES
 from experiments.study.trace import Traced
-from experiments.study.train import (
-    FEWEST_PAIRS,
-    NOISE_BATCHES,
-    PERCENTILE_EXAMPLES,
-    RECALIBRATION_EXAMPLES,
-    STEPS_PER_PAIR,
-)
+from experiments.study.windows import evaluation_steps
 from experiments.system import checksums
 from experiments.system.checksums import DamagedError
 from experiments.system.environment import environment
@@ -31,112 +26,6 @@ from experiments.system.files import write_whole
 METRICS = "metrics.nc"
 CONFIG = "config.json"
 _ORDER = "order_of_variables"
-
-_RUN = ("norm", "learning_rate", "seed")
-_POPULATION = (
-    f"with population statistics: those of the first {RECALIBRATION_EXAMPLES} training examples "
-    "(or all, if fewer), as one batch at these weights"
-)
-_PAIRS = (
-    f"on two successive steps in every {STEPS_PER_PAIR} since the last evaluation, and on "
-    f"{FEWEST_PAIRS} such pairs at least"
-)
-_LOOK = (
-    f"over the first {PERCENTILE_EXAMPLES} test examples (or all, if fewer), their positions "
-    f"counted as examples, {MOST_ROWS} at most"
-)
-
-
-class _Variable(NamedTuple):
-    dims: tuple[str, ...]
-    long_name: str
-    units: str
-    description: str
-
-
-def _judged(task: Task, split: str, of: str) -> dict[str, _Variable]:
-    score, loss = task.score_name, task.loss_name
-    return {
-        f"{split}_{task.variable}": _Variable(
-            ("step",), f"{split} {score}", "1", f"{score} on the {of}, {_POPULATION}."
-        ),
-        f"{split}_loss": _Variable(
-            ("step",), f"{split} loss", task.loss_unit, f"Mean {loss} over the {of}, {_POPULATION}."
-        ),
-    }
-
-
-def variables(task: Task, *, has_validation: bool) -> dict[str, _Variable]:
-    """Returns all that is measured of a run at `task`, with its unit and how it is measured."""
-    return {
-        **_judged(task, "test", "test set"),
-        **(_judged(task, "validation", "validation set") if has_validation else {}),
-        "train_loss": _Variable(
-            ("step",),
-            "training loss",
-            task.loss_unit,
-            f"Mean {task.loss_name} of the batches trained on since the last evaluation, all "
-            "steps.",
-        ),
-        **_OF_ANY_TASK,
-    }
-
-
-_OF_ANY_TASK = {
-    "gradient_norm": _Variable(
-        ("step", "layer"),
-        "gradient norm",
-        "loss / weight unit",
-        f"L2 norm of the kernel's gradient, {_PAIRS}: the mean.",
-    ),
-    "gradient_norm_cv": _Variable(
-        ("step", "layer"),
-        "variation of the gradient norm",
-        "1",
-        f"L2 norm of the kernel's gradient, {_PAIRS}: sample standard deviation over mean.",
-    ),
-    "gradient_noise": _Variable(
-        ("step", "layer"),
-        "gradient noise",
-        "1",
-        f"sqrt(mean |g_b - g|^2) / |g| of the kernel's gradients g_b of {NOISE_BATCHES} training "
-        "batches at the same weights, g their mean; pure noise gives about "
-        f"{(NOISE_BATCHES - 1) ** 0.5:.1f}.",
-    ),
-    "gradient_cosine": _Variable(
-        ("step",),
-        "cosine between successive gradients",
-        "1",
-        f"Cosine between the gradients of all parameters, {_PAIRS}: the mean.",
-    ),
-    "update_ratio": _Variable(
-        ("step", "layer"),
-        "update-to-weight ratio",
-        "1",
-        f"|update| / |weights| of the kernel, {_PAIRS}: the mean.",
-    ),
-    "activation_percentile": _Variable(
-        ("step", "percentile"),
-        "output of the last norm",
-        "1",
-        f"Percentiles of each unit {_LOOK}, median over units, {_POPULATION}.",
-    ),
-    "activation_histogram": _Variable(
-        ("step", "place", "bin"),
-        "distribution of what norms give out",
-        "1",
-        f"Fraction of the values in each bin {_LOOK}, all units taken together, {_POPULATION}; "
-        f"what lies beyond ±{FARTHEST:g} counts with the outermost bins. A network without norm is "
-        "looked at in the same places, and each one's output last.",
-    ),
-    "diverged_at": _Variable(
-        (),
-        "step of divergence",
-        "step",
-        "Updates made when the loss was first not finite, -1 if it never was. The run was frozen "
-        "there, and what was measured later is NaN.",
-    ),
-}
 
 
 def blank(traced: Traced) -> xr.Dataset:
@@ -150,23 +39,15 @@ def blank(traced: Traced) -> xr.Dataset:
         "norm": list(networks_of(study)),
         "learning_rate": np.array(study.learning_rates, np.float64),
         "seed": np.array(study.seeds, np.int32),
-        "step": np.arange(0, study.steps + 1, study.evaluate_every, dtype=np.int32),
+        "step": np.array(evaluation_steps(study.steps, study.evaluate_every), np.int32),
         "layer": traced.layers,
         "place": [*traced.places, "output"],
         "percentile": np.array(PERCENTILES, np.int32),
         "bin": BIN_EDGES[:-1],
     }
-    dataset = xr.Dataset(coords=coords).assign_coords(_swept(study))
+    examples = {f"{split}_example": len(traced.examples.split(split)[1]) for split in SPLITS}
     measured = variables(study.task, has_validation=traced.examples.has_validation)
-    for name, variable in measured.items():
-        dims = _RUN + variable.dims
-        shape = [len(coords[dim]) for dim in dims]
-        empty = np.full(shape, -1, np.int32) if name == "diverged_at" else np.full(shape, np.nan)
-        dataset[name] = dims, empty.astype(np.int32 if name == "diverged_at" else np.float32)
-        dataset[name].attrs = {k: v for k, v in variable._asdict().items() if k != "dims"}
-    dataset["step"].attrs = {"long_name": "training step", "units": "step"}
-    dataset["learning_rate"].attrs = {"long_name": "learning rate"}
-    dataset["bin"].attrs = {"long_name": "lower edge of the bin"}
+    dataset = lay_out(measured, coords, examples).assign_coords(_swept(study))
     activation = getattr(study.network, "activation", "")
     config = as_json(study)
     dataset.attrs = {
@@ -184,18 +65,44 @@ def blank(traced: Traced) -> xr.Dataset:
     return dataset
 
 
+def lay_out(
+    measured: Mapping[str, Variable], coords: Mapping[str, Any], examples: Mapping[str, int]
+) -> xr.Dataset:
+    """A dataset of these variables along `coords`, and `examples` of each split, all blank."""
+    sizes = {dim: len(along) for dim, along in coords.items()} | dict(examples)
+    dataset = xr.Dataset(coords=coords)
+    for name, variable in measured.items():
+        shape = [sizes[dim] for dim in variable.dims]
+        dataset[name] = variable.dims, np.full(shape, variable.blank, variable.dtype)
+        told = ("long_name", "units", "description")
+        dataset[name].attrs = {word: getattr(variable, word) for word in told}
+    dataset["step"].attrs = {"long_name": "training step", "units": "step"}
+    dataset["learning_rate"].attrs = {"long_name": "learning rate"}
+    dataset["bin"].attrs = {"long_name": "lower edge of the bin"}
+    return dataset
+
+
 def record(dataset: xr.Dataset, norm: str, step: int, measures: Mapping[str, np.ndarray]) -> None:
     """Writes what was measured at `step` of all runs of one of the study's norms into `dataset`.
 
     Each measure has a leading axis over runs: networks, then learning rates, then seeds, and
-    padding after all.
+    padding after all; but for the seconds, one number for all.
+
+    Raises:
+        ValueError: when a measure is not this study's, or of another shape or type.
     """
     mine = of_label(dataset, norm)
     shape = (mine.size, dataset.sizes["learning_rate"], dataset.sizes["seed"])
     evaluation = dataset.indexes["step"].get_loc(step)
     for name, values in measures.items():
-        at = (mine,) if name == "diverged_at" else (mine, slice(None), slice(None), evaluation)
-        dataset[name].values[at] = values[: np.prod(shape)].reshape(*shape, *values.shape[1:])
+        if name not in dataset or values.dtype != dataset[name].dtype:
+            raise ValueError(f"{name} of type {values.dtype} is not measured.")
+        variable = dataset[name]
+        if name == SECONDS:
+            variable.values[mine, evaluation] = values
+            continue
+        at = (mine, slice(None), slice(None), evaluation) if "step" in variable.dims else (mine,)
+        variable.values[at] = values[: np.prod(shape)].reshape(*shape, *values.shape[1:])
 
 
 def labels(dataset: xr.Dataset) -> np.ndarray:
@@ -209,27 +116,8 @@ def of_label(dataset: xr.Dataset, label: str) -> np.ndarray:
 
 
 def as_arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
-    """The variables of `dataset`, by name."""
-    return {str(name): variable.values for name, variable in dataset.data_vars.items()}
-
-
-def restore(dataset: xr.Dataset, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes `arrays`, from `as_arrays` of the same study, into `dataset`.
-
-    Raises:
-        ValueError: when a variable is missing, unknown, or of another shape or type.
-    """
-    mine = as_arrays(dataset)
-    if odd := sorted(mine.keys() ^ arrays.keys()):
-        raise ValueError(f"{', '.join(odd)}: measured by only one of two programs.")
-    for name, table in mine.items():
-        saved = arrays[name]
-        if saved.shape != table.shape or saved.dtype != table.dtype:
-            raise ValueError(
-                f"{name} is {saved.dtype}{list(saved.shape)}, needed is "
-                f"{table.dtype}{list(table.shape)}."
-            )
-        table[...] = saved
+    """The variables of `dataset` that the study decides, by name: all but the seconds."""
+    return {str(name): v.values for name, v in dataset.data_vars.items() if name != SECONDS}
 
 
 def save(dataset: xr.Dataset, directory: Path) -> Path:
@@ -241,9 +129,9 @@ def save(dataset: xr.Dataset, directory: Path) -> Path:
     return path
 
 
-def save_config(study: Study, identity: Mapping[str, Any], directory: Path) -> None:
+def save_config(config: Mapping[str, Any], identity: Mapping[str, Any], directory: Path) -> None:
     """Writes `config.json`: the study as resolved, overrides included, and its `identity`."""
-    text = json.dumps({**as_json(study), "identity": identity}, indent=2)
+    text = json.dumps({**config, "identity": identity}, indent=2)
     write_whole(directory / CONFIG, f"{text}\n".encode())
 
 

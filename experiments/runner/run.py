@@ -5,6 +5,7 @@ goes on where it was, and the result is, bit for bit, what it would have been.
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,17 @@ import xarray as xr
 
 from experiments.runner import checkpoint, folder, results
 from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver
-from experiments.runner.rows import ROWS, Evaluation, Rows
+from experiments.runner.measured import Mark, Record
+from experiments.runner.rows import ROWS, Evaluation, Rows, evaluated
+from experiments.runner.size import check_size
+from experiments.runner.variables import SECONDS
 from experiments.study.config import Study, as_json, networks_of
 from experiments.study.examples import Examples
 from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
+from experiments.study.tasks import EXAMPLE_SCORE
 from experiments.study.trace import Traced, identity, trace
 from experiments.study.train import RunState
+from experiments.study.windows import plain_steps
 from experiments.system import checksums, interrupts, machines
 from experiments.system.console import Console
 from experiments.system.environment import environment
@@ -71,6 +77,7 @@ def run(
         return
     mesh_of(study)  # refuses before anything is written
     traced = trace(study, data_dir)
+    check_size(traced)
     known = identity(traced)
     machines.check_same("data", known["data"].encode())
     machines.check_same("networks", json.dumps(known["programs"]).encode())
@@ -140,10 +147,12 @@ class _UnderWay:
         self._state: checkpoint.Arrays = {}
         self._belongs_to = belongs_to
         self._saver, self._logs, self._stop = Saver(directory), logs, stop
+        self._steps = self.dataset.step.values.tolist()
         self._say = lambda text: console.print(text, soft_wrap=True)
         saved = machines.from_first(lambda: checkpoint.newest(directory, belongs_to, self._say))
         if saved:
-            self._continue_from(checkpoint.unpack(saved))
+            mark = self._continue_from(checkpoint.unpack(saved))
+            self._saver = Saver(directory, mark)
         machines.on_first(lambda: [log.begin(self.dataset, self.done) for log in logs])
 
     def finish(self, show: Show) -> None:
@@ -161,16 +170,14 @@ class _UnderWay:
         states = (
             self._begin(label, sweep, examples) if step == 0 else self._restore(sweep, examples)
         )
-        while step < self.study.steps:
-            states, window = sweep.advance(examples, states)
-            measures = window | sweep.evaluate(examples, states)
-            step, self.done = (
-                step + self.study.evaluate_every,
-                self.done + self.study.evaluate_every,
-            )
-            measures, diverged_at = machines.fetch((measures, states.diverged_at))
-            self._record(label, step, measures)
-            self._note_divergence(label, step, diverged_at)
+        is_compiled = False
+        for window in np.diff([at for at in self._steps if at >= step]).tolist():
+            states, measures, seconds = self._advance(sweep, examples, states, window)
+            step, self.done = step + window, self.done + window
+            if is_compiled:
+                measures[SECONDS] = np.full(1, seconds / window / sweep.runs, np.float32)
+            is_compiled = True
+            self._record(label, step, measures, sweep.runs)
             show(label, self.done)
             ended = step == self.study.steps
             if ended or self._is_save_due() or self._asked_to_stop():
@@ -178,9 +185,21 @@ class _UnderWay:
                 machines.on_first(partial(self._save, state, sweep.runs))
                 self._pause_if_asked()
 
+    def _advance(
+        self, sweep: Sweep, examples: Examples, states: RunState, window: int
+    ) -> tuple[RunState, dict[str, np.ndarray], float]:
+        """The state after so many more steps, what was measured of them, and their seconds."""
+        plain = plain_steps(window, self.study.evaluate_every)
+        begun = time.perf_counter()
+        states, measures = sweep.advance(examples, states, plain)
+        jax.block_until_ready(measures)
+        seconds = time.perf_counter() - begun
+        measures = measures | sweep.evaluate(examples, states)
+        return states, machines.fetch(measures | {"diverged_at": states.diverged_at}), seconds
+
     def _begin(self, label: str, sweep: Sweep, examples: Examples) -> RunState:
         states = sweep.init(examples)
-        self._record(label, 0, machines.fetch(sweep.evaluate(examples, states)))
+        self._record(label, 0, machines.fetch(sweep.evaluate(examples, states)), sweep.runs)
         return states
 
     def _restore(self, sweep: Sweep, examples: Examples) -> RunState:
@@ -188,17 +207,26 @@ class _UnderWay:
         states = checkpoint.from_arrays(self._state, like, sweep.runs)
         return machines.place(states, sweep.sharding)
 
-    def _record(self, label: str, step: int, measures: Any) -> None:
+    def _record(self, label: str, step: int, measures: dict[str, np.ndarray], runs: int) -> None:
+        if step < self.study.steps:
+            measures = {n: v for n, v in measures.items() if not n.endswith(EXAMPLE_SCORE)}
+        before = self._diverged(label)
         results.record(self.dataset, label, step, measures)
-        seen = Evaluation(label, step)
-        machines.on_first(lambda: [log.append(self.dataset, seen) for log in self._logs])
+        self._tell_divergence(self._diverged(label).where(before < 0))
+        kept = Record(label, step, {n: v[:runs] for n, v in measures.items()})
+        machines.on_first(partial(self._log, kept))
 
-    def _note_divergence(self, label: str, step: int, diverged_at: np.ndarray) -> None:
-        mine = results.of_label(self.dataset, label)
-        before = self.dataset.diverged_at.values[mine]
-        results.record(self.dataset, label, step, {"diverged_at": diverged_at})
-        new = self.dataset.diverged_at.isel(norm=mine).where(before < 0)
-        for network, runs in new.to_series().groupby("norm", sort=False):
+    def _log(self, record: Record) -> None:
+        self._saver.add(record)
+        for log in self._logs:
+            log.append(self.dataset, Evaluation(record.norm, record.step))
+
+    def _diverged(self, label: str) -> xr.DataArray:
+        return self.dataset.diverged_at.isel(norm=results.of_label(self.dataset, label)).copy()
+
+    def _tell_divergence(self, new: xr.DataArray) -> None:
+        series: Any = new.to_series()
+        for network, runs in series.groupby("norm", sort=False):
             lost = runs[runs >= 0]
             if lost.size:
                 _, rate, seed = lost.idxmin()
@@ -216,24 +244,30 @@ class _UnderWay:
 
     def _save(self, states: Any, runs: int) -> None:
         state = checkpoint.to_arrays(states, runs)
-        measured = results.as_arrays(self.dataset)
+        diverged = int((self.dataset.diverged_at >= 0).sum())
         environment = self.dataset.attrs["environment"]
-        self._saver.save(Checkpoint(self.done, state, measured, environment, self._belongs_to))
+        self._saver.save(
+            Checkpoint(self.done, state, Mark(), diverged, environment, self._belongs_to)
+        )
 
     def _pause_if_asked(self) -> None:
         if number := self._asked_to_stop():
             raise Interrupted(number, "Saved; the same command goes on from here.")
 
-    def _continue_from(self, saved: Checkpoint) -> None:
-        total = len(self.study.norms) * self.study.steps
+    def _continue_from(self, found: checkpoint.Found) -> Sequence[int]:
+        saved, total = found.checkpoint, len(self.study.norms) * self.study.steps
         try:
-            results.restore(self.dataset, saved.measured)
-            if saved.done not in range(0, total + 1, self.study.evaluate_every):
+            for record in found.records:
+                results.record(self.dataset, *record)
+            if saved.done > total or saved.done % self.study.steps not in self._steps:
                 raise ValueError(f"step {saved.done} of {total} is not one of an evaluation.")
-        except ValueError as error:
+            if [record[:2] for record in found.records] != [*evaluated(self.dataset, saved.done)]:
+                raise ValueError(f"other evaluations are kept than until step {saved.done}.")
+        except (LookupError, ValueError) as error:
             raise CheckpointError(f"The checkpoint is another program's: {error}") from error
         self.done, self._state = saved.done, saved.state
         self._say(f"Continuing at step {self.done} of {total}.")
         then, now = json.loads(saved.environment), environment()
         if changed := [key for key in now if now[key] != then.get(key)]:
             self._say(f"Not as it began, so perhaps not to the bit: {', '.join(changed)}.")
+        return saved.mark

@@ -11,6 +11,7 @@ import tyro
 from experiments.study import datasets, optimizers, tasks
 from experiments.study.norms import Norm, is_random, is_variant
 from experiments.study.values import (
+    LARGEST_WHOLE,
     check,
     check_flags,
     fraction,
@@ -26,9 +27,7 @@ from experiments.system import text
 Schedule = Literal["constant", "cosine"]
 
 # The numbers that a program can be given: what else differs, it must be compiled for.
-SWEPT = ("init_std", "weight_decay", "momentum", "epsilon")
-
-LARGEST_SEED = 2**31 - 1  # the largest integer a netCDF-3 coordinate holds
+SWEPT = ("init_std", *optimizers.NUMBERS, "momentum", "epsilon")
 
 _WORDS: dict[str, Mapping[str, Any]] = {
     "data": datasets.WORDS,
@@ -117,7 +116,7 @@ class Study:
 
     weight_decay: float | tuple[float, ...] | None = None
     """Weight decay, of an optimizer with such a field (SGD, AdamW); None for the optimizer's own.
-    One or several."""
+    One or several; so may be each number of SGD, Adam and AdamW."""
 
     momentum: float | tuple[float, ...] = 0.99
     """Weight that a variant's running statistics keep on the old value; one or several."""
@@ -137,15 +136,16 @@ class Study:
         check(self, "name", text.is_plain, text.PLAIN)
         check(self, "claim", text.is_plain, text.PLAIN)
         self._check_values()
-        check(self, "batch_size", whole(2), "a whole number from 2: one example has no variance")
-        check(self, "steps", whole(1), "a whole number from 1")
+        enough = f"a whole number from 2, for a variance, to {LARGEST_WHOLE}"
+        check(self, "batch_size", whole(2), enough)
+        check(self, "steps", whole(1), f"a whole number from 1 to {LARGEST_WHOLE}")
         check(self, "evaluate_every", whole(2), "a whole number from 2, to compare gradients")
         divides = f"a divisor of steps={self.steps}"
         check(self, "evaluate_every", lambda window: self.steps % window == 0, divides)
         rates = tuple_of(positive, distinct=True)
         check(self, "learning_rates", rates, "a tuple of distinct positive numbers")
-        seeds = tuple_of(whole(0, LARGEST_SEED))
-        seeds_needed = "a tuple of distinct whole numbers from 0"
+        seeds = tuple_of(whole(0))  # as large as an integer of netCDF-3
+        seeds_needed = f"a tuple of distinct whole numbers from 0 to {LARGEST_WHOLE}"
         check(self, "seeds", lambda s: seeds(s) and len({*s}) == len(s), seeds_needed)
         check(self, "schedule", get_args(Schedule).__contains__, f"one of {get_args(Schedule)}")
         before = f"a whole number from 0, below steps={self.steps}"
@@ -204,12 +204,22 @@ DEFAULTS = {
 def swept(study: Study, norm: object) -> list[dict[str, float]]:
     """Returns what tells apart the networks that one of the norms stands for.
 
-    Every combination of what SWEPT has several values of; one without any where there are none.
+    Every combination of what SWEPT has several values of, in the study or in its optimizer; one
+    without any where there are none.
     `momentum` and `epsilon` are a variant's alone.
     """
     fields = [f for f in SWEPT if is_variant(norm) or f not in ("momentum", "epsilon")]
-    several = {f: getattr(study, f) for f in fields if isinstance(getattr(study, f), tuple)}
+    each = {field: _values(study, field) for field in fields}
+    several = {field: values for field, values in each.items() if isinstance(values, tuple)}
     return [dict(zip(several, values)) for values in itertools.product(*several.values())]
+
+
+def _values(study: Study, field: str) -> Any:
+    """Returns what the study, or else its optimizer, has in a field of SWEPT."""
+    own = getattr(study, field, None)
+    if own is None and field in optimizers.NUMBERS:
+        return getattr(study.optimizer, optimizers.NUMBERS[field], None)
+    return own
 
 
 def networks_of(study: Study) -> dict[str, tuple[str, dict[str, float]]]:

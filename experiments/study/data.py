@@ -41,6 +41,9 @@ _MNIST = {
 }
 
 _UNSIGNED_BYTE = 0x08
+_IDX, _GZIP = bytes((0, 0, _UNSIGNED_BYTE)), bytes((0x1F, 0x8B))
+LARGEST_FILE = 16 + 60_000 * 28 * 28  # MNIST's training images
+_MOST_DIMENSIONS = 8
 
 
 class DataError(RuntimeError):
@@ -66,8 +69,9 @@ def load(name: str, data_dir: Path | None = None) -> Data:
 
     Args:
         name: As in `Study.data`.
-        data_dir: Where MNIST's four files lie, gzipped or not. Without it the environment variable
-            JBN_DATA_DIR is asked, and without that they are downloaded once.
+        data_dir: Where MNIST's four files lie, known by their content: under any name, gzipped or
+            not, there or in a folder in it. Without it the environment variable JBN_DATA_DIR is
+            asked, and without that they are downloaded once.
 
     Raises:
         DataError: when a file is missing, damaged or not MNIST's, naming it.
@@ -108,9 +112,9 @@ def _digits() -> Data:
 def _mnist(data_dir: Path | None) -> Data:
     if data_dir is None and "JBN_DATA_DIR" in os.environ:
         data_dir = Path(os.environ["JBN_DATA_DIR"])
-    paths = [_find(data_dir, name) if data_dir else _download(name) for name in _MNIST]
     train_x, train_y, test_x, test_y = (
-        read_idx(path, sha256.unpacked) for path, sha256 in zip(paths, _MNIST.values())
+        _find(data_dir, name) if data_dir else read_idx(_download(name), _MNIST[name].unpacked)
+        for name in _MNIST
     )
     return Data(
         train_x.reshape(len(train_x), -1),
@@ -121,14 +125,29 @@ def _mnist(data_dir: Path | None) -> Data:
     )
 
 
-def _find(folder: Path, name: str) -> Path:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise DataError(
-        f"{folder}: has neither {name} nor {name}.gz. MNIST's four files ({', '.join(_MNIST)}), "
-        "gzipped or not, belong there."
+def _find(folder: Path, name: str) -> np.ndarray:
+    """Reads the file that has the content of MNIST's `name`, whatever it is called."""
+    named, complaint = [folder / name, folder / f"{name}.gz"], None
+    others = (path for where in ("*", "MNIST/raw/*", "*/*") for path in sorted(folder.glob(where)))
+    for path in dict.fromkeys([*filter(Path.is_file, named), *filter(_may_be_idx, others)]):
+        try:
+            return read_idx(path, _MNIST[name].unpacked)
+        except DataError as error:
+            complaint = complaint or (error if path in named else None)
+    raise complaint or DataError(
+        f"{folder}: has neither {name} nor {name}.gz, nor another file of that content. MNIST's "
+        f"four files ({', '.join(_MNIST)}), gzipped or not, belong there."
     )
+
+
+def _may_be_idx(path: Path) -> bool:
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(3).startswith((_IDX, _GZIP))
+    except OSError:
+        return False
 
 
 def _download(name: str) -> Path:
@@ -158,18 +177,11 @@ def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
     big-endian 32-bit integer, then the elements.
 
     Raises:
-        DataError: when the file is cut short, too long, damaged, of another type, or its unpacked
-            content has another checksum than `sha256`.
+        DataError: when the file is cut short, too long (LARGEST_FILE unpacked), damaged, of another
+            type, or its unpacked content has another checksum than `sha256`.
     """
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path}: cannot be read ({_first_line(error)}). Fetch it again."
-        ) from error
-    if len(content) < 4 or content[:3] != bytes((0, 0, _UNSIGNED_BYTE)):
+    content = _unpacked(path)
+    if len(content) < 4 or not content.startswith(_IDX) or content[3] > _MOST_DIMENSIONS:
         raise DataError(f"{path}: is not an IDX file of bytes (it begins {content[:4].hex(' ')}).")
     header = 4 + 4 * content[3]
     if len(content) < header:
@@ -186,3 +198,20 @@ def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
             f"{sha256[:12]}..). Fetch it again."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _unpacked(path: Path) -> bytes:
+    """Reads a file whose content, not its name, says whether it is gzipped; no more than needed."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+            if content.startswith(_GZIP):
+                file.seek(0)
+                content = gzip.GzipFile(fileobj=file).read(LARGEST_FILE + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path}: cannot be read ({_first_line(error)}). Fetch it again."
+        ) from error
+    if len(content) > LARGEST_FILE:
+        raise DataError(f"{path}: is longer than any of MNIST's files, {LARGEST_FILE} bytes.")
+    return content

@@ -32,7 +32,7 @@ class Sweep(NamedTuple):
     """
 
     init: Callable[[Examples], RunState]
-    advance: Callable[[Examples, RunState], tuple[RunState, Measures]]
+    advance: Callable[..., tuple[RunState, Measures]]
     """The state that comes in is given up (donated): the one that comes out takes its memory."""
     evaluate: Callable[[Examples, RunState], Measures]
     sharding: NamedSharding
@@ -112,7 +112,7 @@ def sweep_of(
     def sharded(function: Callable[..., Any]) -> Callable[..., Any]:
         # A run knows nothing of the mesh, so its loops cannot say that their carries vary over it.
         return jax.shard_map(
-            function, mesh=mesh, in_specs=(P(), spec), out_specs=spec, check_vma=False
+            function, mesh=mesh, in_specs=(P(), spec, P()), out_specs=spec, check_vma=False
         )
 
     # Said of every result: JAX would call a single device's by another name, and compile again.
@@ -130,12 +130,18 @@ def sweep_of(
         )
 
     @partial(jit, donate_argnums=1)
-    def advance(data: Examples, states: RunState) -> tuple[RunState, Measures]:
-        return sharded(lambda d, s: every(partial(run.advance, d))(s))(data, states)
+    def advance(data: Examples, states: RunState, plain: Any = None) -> tuple[RunState, Measures]:
+        def of_all(data: Examples, states: RunState, plain: Any) -> tuple[RunState, Measures]:
+            return every(lambda state: run.advance(data, state, plain))(states)
+
+        return sharded(of_all)(data, states, plain)
 
     @jit
     def evaluate(data: Examples, states: RunState) -> Measures:
-        return sharded(lambda d, s: every(partial(run.evaluate, d))(s))(data, states)
+        def of_all(data: Examples, states: RunState, _: None) -> Measures:
+            return every(partial(run.evaluate, data))(states)
+
+        return sharded(of_all)(data, states, None)
 
     return Sweep(init, advance, evaluate, sharding, len(runs))
 

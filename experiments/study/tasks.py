@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments.study.values import ConfigError, check, is_text, show
@@ -124,6 +125,15 @@ class Objective:
     def overall(self, score: jax.Array, targets: Any) -> jax.Array:
         """The mean."""
         return score
+
+
+# In files, after the name of a split: what each of its examples adds to the score.
+EXAMPLE_SCORE = "example_score"
+
+
+def score_type(task: Task) -> type[np.generic]:
+    """Returns the type in which examples' scores are kept: a byte where they are right or wrong."""
+    return np.int8 if task.variable == "accuracy" else np.float32
 
 
 DEFAULT = Classification()

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from experiments.study.config import Study
@@ -27,12 +26,10 @@ from experiments.study.measure import (
     units_last,
 )
 from experiments.study.model import Model, State
-from experiments.study.optimizers import scheduled
+from experiments.study.optimizers import NUMBERS, scheduled
+from experiments.study.tasks import EXAMPLE_SCORE, score_type
+from experiments.study.windows import plain_steps
 
-# Measuring a step costs as much as taking it: two successive steps in fifty are measured, and two
-# such pairs at least between evaluations.
-STEPS_PER_PAIR = 50
-FEWEST_PAIRS = 2
 NOISE_BATCHES = 8
 RECALIBRATION_EXAMPLES = 2048
 PERCENTILE_EXAMPLES = 500
@@ -78,8 +75,9 @@ class Run(NamedTuple):
     """(data, seed, learning_rate, swept) -> state before the first step."""
     step: Callable[[Examples, RunState], tuple[RunState, Step]]
     """(data, state) -> state after one more step, and what the step saw and did."""
-    advance: Callable[[Examples, RunState], tuple[RunState, Measures]]
-    """(data, state) -> state after `evaluate_every` more steps, and what was measured in them."""
+    advance: Callable[..., tuple[RunState, Measures]]
+    """(data, state, plain) -> state after a window of steps, and what was measured in them. `plain`
+    is from `plain_steps`; without it the window has `evaluate_every` steps."""
     evaluate: Callable[[Examples, RunState], Measures]
     """(data, state) -> what is measured at these weights."""
 
@@ -91,9 +89,9 @@ def make_run(study: Study, model: Model, axis_name: str | None = None) -> Run:
     come to the same state. What `evaluate` does is done on every device, in whole.
     """
 
-    def of_seed(function: Callable[..., Any]) -> Callable[[Examples, RunState], Any]:
-        def on_its_examples(data: Examples, state: RunState) -> Any:
-            return function(data.of_seed(key_of(state.seed, _SPLIT)), state)
+    def of_seed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def on_its_examples(data: Examples, state: RunState, *more: Any) -> Any:
+            return function(data.of_seed(key_of(state.seed, _SPLIT)), state, *more)
 
         return on_its_examples
 
@@ -109,10 +107,12 @@ def make_optimizer(
     study: Study, learning_rate: jax.Array, values: dict[str, Any]
 ) -> optax.GradientTransformation:
     """The optimizer of `study`; a learning rate is a number like any other and may be traced."""
-    optimizer = study.optimizer
-    decay = values.get("weight_decay", study.weight_decay)
-    if decay is not None:
-        optimizer = dataclasses.replace(optimizer, weight_decay=decay)
+    optimizer: Any = study.optimizer
+    given = {own: values[name] for name, own in NUMBERS.items() if name in values}
+    if study.weight_decay is not None:
+        given = {"weight_decay": study.weight_decay} | given
+    if given:
+        optimizer = dataclasses.replace(optimizer, **given)
     found = optimizer(scheduled(learning_rate, study.schedule, study.warmup, study.steps))
     if study.clip is None:
         return found
@@ -170,8 +170,16 @@ def _step(
 
 
 def _advance(
-    study: Study, model: Model, axis_name: str | None, data: Examples, state: RunState
+    study: Study,
+    model: Model,
+    axis_name: str | None,
+    data: Examples,
+    state: RunState,
+    plain: Any = None,
 ) -> tuple[RunState, Measures]:
+    if plain is None:
+        plain = jnp.array(plain_steps(study.evaluate_every, study.evaluate_every))
+
     def sizes(tree: Any) -> jax.Array:
         return kernel_norms(model.kernels_of(tree))
 
@@ -185,22 +193,33 @@ def _advance(
         ratio = sizes(taken.update) / sizes(taken.params)
         return state, (taken.loss, taken.gradient, sizes(taken.gradient), ratio)
 
-    def block(state: RunState, plain_steps: jax.Array) -> tuple[RunState, tuple[jax.Array, ...]]:
-        state, losses = jax.lax.fori_loop(0, plain_steps, one_step, (state, jnp.float32(0)))
+    def block(i: jax.Array, carry: tuple[RunState, Any]) -> tuple[RunState, Any]:
+        state, seen = carry
+        state, losses = jax.lax.fori_loop(0, plain[i], one_step, (state, jnp.float32(0)))
         state, pair = jax.lax.scan(measured_step, state, length=2)
         pair_losses, gradients, norms, ratios = pair
         first, second = (jax.tree.map(lambda g, i=i: g[i], gradients) for i in range(2))
-        return state, (losses + jnp.sum(pair_losses), norms, ratios, cosine(first, second))
+        new = (losses + jnp.sum(pair_losses), norms, ratios, cosine(first, second))
+        return state, jax.tree.map(lambda every, one: every.at[i].set(one), seen, new)
 
-    blocks = jnp.array(_plain_steps(study.evaluate_every))
-    state, (losses, norms, ratios, cosines) = jax.lax.scan(block, state, blocks)
-    mean_norm = jnp.mean(norms, axis=(0, 1))
+    # One program for windows of every length: of pairs that this one lacks nothing is written.
+    full = (len(plain), 2, len(model.kernels))
+    seen = tuple(jnp.zeros(shape) for shape in (full[:1], full, full, full[:1]))
+    is_pair = plain >= 0
+    state, seen = jax.lax.fori_loop(0, jnp.sum(is_pair), block, (state, seen))
+    losses, norms, ratios, cosines = seen
+    pairs, steps = (
+        jnp.sum(jnp.where(is_pair, each, 0)).astype(jnp.float32) for each in (1, plain + 2)
+    )
+    mean_norm = jnp.sum(norms, axis=(0, 1)) / (2 * pairs)
+    squares = jnp.where(is_pair[:, None, None], jnp.square(norms - mean_norm[None, None]), 0)
+    deviation = jnp.sqrt(jnp.sum(squares, axis=(0, 1)) / (2 * pairs - 1))
     measures = {
-        "train_loss": jnp.sum(losses) / study.evaluate_every,
+        "train_loss": jnp.sum(losses) / steps,
         "gradient_norm": mean_norm,
-        "gradient_norm_cv": jnp.std(norms, axis=(0, 1), ddof=1) / mean_norm,
-        "gradient_cosine": jnp.mean(cosines),
-        "update_ratio": jnp.mean(ratios, axis=(0, 1)),
+        "gradient_norm_cv": deviation / mean_norm,
+        "gradient_cosine": jnp.sum(cosines) / pairs,
+        "update_ratio": jnp.sum(ratios, axis=(0, 1)) / (2 * pairs),
     }
     return state, _unless_diverged(state, measures)
 
@@ -225,8 +244,11 @@ def _evaluate(study: Study, model: Model, data: Examples, state: RunState) -> Me
         examples = data.split(split)
         # In pieces that stay in the cache: MNIST's test set at once takes half as long again.
         scores, losses = jax.lax.map(judge, examples, batch_size=EXAMPLES_AT_ONCE)
-        overall = study.task.overall(jnp.mean(scores), examples[1])
-        return {f"{split}_{study.task.variable}": overall, f"{split}_loss": jnp.mean(losses)}
+        return {
+            f"{split}_{study.task.variable}": study.task.overall(jnp.mean(scores), examples[1]),
+            f"{split}_loss": jnp.mean(losses),
+            f"{split}_{EXAMPLE_SCORE}": scores.astype(score_type(study.task)),
+        }
 
     outputs, given = infer(data.test_x[:PERCENTILE_EXAMPLES])
     given = [units_last(z) for z in given]
@@ -256,14 +278,11 @@ def _loss(
 
 
 def _unless_diverged(state: RunState, measures: Measures) -> Measures:
-    return jax.tree.map(lambda x: jnp.where(state.diverged_at < 0, x, jnp.nan), measures)
+    def blanked(x: jax.Array) -> jax.Array:
+        blank = jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else -1
+        return jnp.where(state.diverged_at < 0, x, jnp.asarray(blank, x.dtype))
 
-
-def _plain_steps(window: int) -> np.ndarray:
-    """How many steps go before each measured pair, so that pairs spread evenly over a window."""
-    pairs = min(max(window // STEPS_PER_PAIR, FEWEST_PAIRS), window // 2)
-    ends = np.linspace(0, window - 2 * pairs, pairs + 1).astype(np.int32)
-    return np.diff(ends)
+    return jax.tree.map(blanked, measures)
 
 
 def key_of(seed: jax.Array, *stream: int | jax.Array) -> jax.Array:

@@ -119,14 +119,31 @@ def _is_users(filename: str) -> bool:
 
 
 def check(owner: Any, field: str, allows: Callable[[Any], bool], allowed: str) -> None:
-    """Sees that a field of `owner` is as it must be.
+    """Sees that a field of `owner` is as it must be; makes Python's numbers of others, and tuples.
 
     Raises:
         ConfigError: naming the field, its value and what is allowed.
     """
-    value = getattr(owner, field)
+    given = getattr(owner, field)
+    value = as_python(given)
+    if value is not given:
+        object.__setattr__(owner, field, value)
     if not allows(value):
         raise ConfigError(f"{field}={show(value)}: needs {allowed}.")
+
+
+def as_python(value: Any) -> Any:
+    """Returns NumPy's numbers, and lists, tuples and vectors of numbers, as Python's."""
+    if isinstance(value, np.number | np.bool_):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "biuf":
+        return tuple(value.tolist())
+    numbers = (int, float, np.number)
+    if isinstance(value, list) and all(isinstance(each, numbers) for each in value):
+        return tuple(map(as_python, value))
+    if isinstance(value, tuple) and any(isinstance(each, np.number) for each in value):
+        return tuple(map(as_python, value))
+    return value
 
 
 def check_flags(owner: Any, *fields: str) -> None:
@@ -139,7 +156,10 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and value.strip() != ""
 
 
-def whole(lowest: int, highest: float = 2**31 - 1) -> Callable[[Any], bool]:
+LARGEST_WHOLE = 2**31 - 1  # of a program's integers
+
+
+def whole(lowest: int, highest: float = LARGEST_WHOLE) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and lowest <= value <= highest
 
 

@@ -1,9 +1,9 @@
 """Attacks on the runner: kills, damage, full disks and races, at random, and what is left after.
 
-As a command: `python tests/experiments/attacks.py --kills 300 --flips 500 --disks 60 --races 30
---checkpoints 200` prints a table in Markdown, and fails if an attack changed a number silently or
-ended in a traceback. The training is fake: each number follows from that of the step before, so
-that one which is lost or mixed changes all that come after.
+As a command: `python tests/experiments/attacks.py --kills 300 --tears 100 --flips 500 --disks 60
+--races 30 --checkpoints 200` prints a table in Markdown, and fails if an attack changed a number
+silently or ended in a traceback. The training is fake: each number follows from that of the step
+before, so that one which is lost or mixed changes all that come after.
 """
 
 import argparse
@@ -30,6 +30,8 @@ import numpy as np
 import xarray as xr
 from flax.serialization import msgpack_restore, msgpack_serialize
 from forked import Workshop, die_at, full_disk_at
+
+from experiments.runner import measured
 
 CONFIG = """
 import dataclasses
@@ -74,6 +76,16 @@ class Attacks:
                 return Attack("killed", said, is_right=False)
         return self._judge(out, f"killed {killed} times", *self._run(out))
 
+    def tear(self) -> Attack:
+        """Kills while the log is written, part of which is there, up to three times."""
+        out = self._new()
+        for _ in range(self.chance.randint(1, 3)):
+            tear = self.chance.randint(1, 3), self.chance.random(), self.chance.random() < 0.5
+            status, said = self._run(out, die_tearing, *tear)
+            if status != -signal.SIGKILL:
+                return Attack("torn", f"status {status}: {said}", is_right=False)
+        return self._judge(out, "torn", *self._run(out))
+
     def flip(self) -> Attack:
         """Flips a bit of a finished study's folder."""
         out = self._new(self.whole)
@@ -109,13 +121,21 @@ class Attacks:
         return judged._replace(came=f"{winners} finished, {3 - winners} refused; {judged.came}")
 
     def damage(self) -> Attack:
-        """Damages checkpoints of a study that was killed, one or both."""
+        """Damages checkpoints of a study that was killed, one or both, or what it had measured."""
         out = self._new(self.left)
         found = sorted((out / "checkpoints").glob("*.ckpt"), reverse=True)
-        how = self.chance.choice([flip, cut, scramble, forge, replace_by_a_folder])
-        for path in found[: self.chance.randint(1, 2)]:
+        found = found[: self.chance.randint(1, 2)]
+        ways = [flip, cut, scramble, replace_by_a_folder]
+        if self.chance.random() < 0.5:
+            found = [out / "checkpoints" / "measured.log"]
+            ways += [lengthen, remove, repeat]
+        else:
+            ways += [forge]
+        how = self.chance.choice(ways)
+        for path in found:
             how(path, self.chance)
-        return self._judge(out, how.__name__, *self._run(out))
+        what = f"{how.__name__} {', '.join(path.name for path in found)}"
+        return self._judge(out, what, *self._run(out))
 
     def _judge(self, out: Path, what: str, status: int, said: str) -> Attack:
         if "Traceback" in said or status not in STATUSES:
@@ -141,9 +161,9 @@ class Attacks:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file, but for what metrics.nc says of the folder and the machine, and its checksum."""
+    """Every file, but for what metrics.nc says of folder, machine and time, and its checksum."""
     found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    dataset = xr.load_dataset(folder / "metrics.nc")
+    dataset = xr.load_dataset(folder / "metrics.nc").drop_vars("seconds_per_step")
     del dataset.attrs["command"], dataset.attrs["environment"]
     sums = re.sub(rb".*  metrics.nc\n", b"", found["SHA256SUMS"])
     return found | {"metrics.nc": bytes(dataset.to_netcdf()), "SHA256SUMS": sums}
@@ -160,6 +180,27 @@ def count_calls() -> None:
 def die_at_call(number: int) -> None:
     """Kills this process at the `number`-th call of the runner's."""
     _watch(lambda count: count == number and os.kill(os.getpid(), signal.SIGKILL))
+
+
+def die_tearing(call: int, part: float, zeros: bool) -> None:
+    """Kills this process at its `call`-th write to the log, of which this part is there.
+
+    With `zeros` the file is as long as it would be, as some file systems leave it.
+    """
+    append, calls = measured.append, 0
+
+    def dying_append(path: Path, mark: Any, packed: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        whole = append(path, mark, packed)
+        if calls == call:
+            os.truncate(path, mark.length + int(part * (whole.length - mark.length)))
+            if zeros:
+                os.truncate(path, whole.length)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole
+
+    measured.append = dying_append
 
 
 def _watch(see: Callable[[int], Any]) -> list[int]:
@@ -209,6 +250,20 @@ def forge(path: Path, chance: random.Random) -> None:
     path.write_bytes(content[: start - 4] + zlib.crc32(packed).to_bytes(4, "big") + packed)
 
 
+def lengthen(path: Path, chance: random.Random) -> None:
+    path.write_bytes(path.read_bytes() + chance.randbytes(chance.randrange(1, 10_000)))
+
+
+def repeat(path: Path, _: random.Random) -> None:
+    """Writes all records twice, each with its right checksum."""
+    content = path.read_bytes()
+    path.write_bytes(content + content[content.index(b"\n") + 1 :])
+
+
+def remove(path: Path, _: random.Random) -> None:
+    path.unlink()
+
+
 def replace_by_a_folder(path: Path, _: random.Random) -> None:
     path.unlink()
     (path / "x").mkdir(parents=True)
@@ -216,6 +271,7 @@ def replace_by_a_folder(path: Path, _: random.Random) -> None:
 
 KINDS = {
     "kills": Attacks.kill,
+    "tears": Attacks.tear,
     "flips": Attacks.flip,
     "disks": Attacks.fill,
     "races": Attacks.race,

@@ -220,14 +220,17 @@ def fake_training() -> None:
             return _Fake(weights, jnp.full(len(run), -1, jnp.int32))
 
         @jit
-        def advance(images: Any, states: _Fake) -> Any:
+        def advance(images: Any, states: _Fake, plain: Any) -> Any:
             weights = states.weights * 1664525 + 1013904223
             return states._replace(weights=weights), {"train_loss": _part(weights, ())}
 
         @jit
         def evaluate(images: Any, states: _Fake) -> Any:
-            names = [n for n in blank.data_vars if n not in ("train_loss", "diverged_at")]
-            return {n: _part(states.weights, blank[n].shape[4:]) for n in names}
+            names = [n for n in blank.data_vars if n != "train_loss" and "step" in blank[n].dims]
+            names.remove("seconds_per_step")
+            right = (states.weights[:, :4] % 2).astype(jnp.int8)
+            measured = {n: _part(states.weights, blank[n].shape[4:]) for n in names}
+            return measured | {"test_example_score": right}
 
         return Sweep(init, advance, evaluate, sharding, runs)
 
@@ -238,6 +241,7 @@ def fake_training() -> None:
     run.make_sweep = plan.make_sweep = make_sweep
     run.trace = plan.trace = trace
     run.identity = identity
+    run.check_size = plan.check_size = lambda traced: None
 
 
 def signalled_at(evaluation: int, number: signal.Signals) -> None:
@@ -249,10 +253,9 @@ def signalled_at(evaluation: int, number: signal.Signals) -> None:
 
     def recording(dataset: Any, norm: str, step: int, measures: Any) -> None:
         nonlocal calls
-        if "diverged_at" not in measures:
-            calls += 1
-            if calls == evaluation:
-                os.kill(os.getpid(), number)
+        calls += 1
+        if calls == evaluation:
+            os.kill(os.getpid(), number)
         record(dataset, norm, step, measures)
 
     results.record = recording
@@ -340,7 +343,9 @@ def _report() -> types.ModuleType:
     from experiments.system import checksums
 
     def write_report(directory: Path) -> Path:
-        summary = json.dumps(summarize(results.load(directory)))
+        # A clock's numbers are others each time.
+        dataset = results.load(directory).drop_vars("seconds_per_step")
+        summary = json.dumps(summarize(dataset))
         (directory / "summary.json").write_text(summary)
         (directory / "report.html").write_text("")
         checksums.add(directory, ["summary.json", "report.html"])

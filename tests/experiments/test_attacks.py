@@ -5,7 +5,7 @@ import random
 import pytest
 from attacks import KINDS, Attacks
 
-SAMPLE = {"kills": 2, "flips": 3, "disks": 2, "races": 1, "checkpoints": 3}
+SAMPLE = {"kills": 2, "tears": 1, "flips": 3, "disks": 2, "races": 1, "checkpoints": 4}
 
 
 @pytest.fixture(scope="module")

@@ -300,6 +300,7 @@ def test_train_reports_seconds_per_step_and_run(monkeypatch):
     report = train.measure(steps=100, runs=2, rounds=2, work=WORK)
     [table] = report.tables.values()
     assert table[""].tolist() == [train.FLAX]
+    assert report.data["network"].unique().tolist() == ["784-4-10, sigmoid, batch norm, batch 8"]
     wall = report.data.query("clock == 'wall'")["seconds"].item()
     assert table["steps x runs per second"].item() == f"{1 / wall:.0f}"
 

@@ -66,6 +66,12 @@ def test_compilation_is_compared_part_by_part(monkeypatch):
     assert table.loc["jbn.linen", "lowering, times as dear"] == "1.00 (1.00–1.00)"
 
 
+@pytest.mark.parametrize("name", [train.RUNNER, train.FLAX])
+def test_contenders_train_a_cnn(name):
+    work = train.cnn(4, 1)._replace(batch_size=4, examples=64, test_examples=8, evaluate_every=4)
+    assert 0 < train.CONTENDERS[name][0](work)() < 10
+
+
 @pytest.mark.parametrize("part", [*gpu.PARTS, *gpu.REHEARSAL])
 def test_every_part_of_the_gpu_command_is_a_benchmark(part, monkeypatch, tmp_path):
     asked = []

@@ -13,10 +13,12 @@ from rich.console import Console
 from experiments.__main__ import main
 from experiments.runner import checkpoint, plan, results
 from experiments.runner.checkpoint import Checkpoint, Saver
-from experiments.study.config import networks_of
+from experiments.runner.measured import Mark
+from experiments.study.config import as_json, networks_of
 from experiments.study.model import find_model
 from experiments.study.sweep import make_mesh, make_sweep, place
 from experiments.study.trace import trace
+from experiments.study.windows import plain_steps
 from experiments.system import checksums, devices, lock
 from experiments.system.devices import DeviceError, find_devices, keep_compiled
 
@@ -36,10 +38,8 @@ def known(study) -> dict:
 def begun(study, folder) -> None:
     """A study in `folder` that was left at step 20, one run diverged."""
     folder.mkdir()
-    results.save_config(study, known(study), folder)
-    dataset = results.blank(trace(study))
-    dataset.diverged_at[0, 0, 0] = 3
-    Saver(folder).save(Checkpoint(20, {}, results.as_arrays(dataset), "{}", {}))
+    results.save_config(as_json(study), known(study), folder)
+    Saver(folder).save(Checkpoint(20, {}, Mark(), 1, "{}", {}))
 
 
 def test_list_tells_how_far_each_study_is(small, tmp_path, capsys, monkeypatch):
@@ -48,7 +48,7 @@ def test_list_tells_how_far_each_study_is(small, tmp_path, capsys, monkeypatch):
     begun(small(), tmp_path / "done")
     results.save(results.blank(trace(small())), tmp_path / "done")
     (tmp_path / "new").mkdir()
-    results.save_config(small(), known(small()), tmp_path / "new")
+    results.save_config(as_json(small()), known(small()), tmp_path / "new")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "config.json").write_text("{")
     with lock.hold(tmp_path / "running"):
@@ -73,7 +73,7 @@ def test_list_only_looks(small, tmp_path, capsys, monkeypatch):
 
 def test_list_counts_the_runs_of_every_value(small, tmp_path, capsys, monkeypatch):
     study = small(epsilon=(1e-5, 0.1))
-    results.save_config(study, known(study), tmp_path)
+    results.save_config(as_json(study), known(study), tmp_path)
     assert "0 of 18" in listed(tmp_path, capsys, monkeypatch)[0]
 
 
@@ -100,7 +100,8 @@ def test_a_plan_counts_what_a_study_does_and_adds_up_its_time(small, monkeypatch
 def test_a_plan_is_measured(small, digits):
     mesh = make_mesh()
     model = find_model(small(), None, digits.shape, digits.outputs)
-    cost = plan.measure(make_sweep(small(), model, mesh), place(digits, mesh))
+    sweep, examples = make_sweep(small(), model, mesh), place(digits, mesh)
+    cost = plan.measure(sweep, examples, plain_steps(20, 20))
     assert cost.compilation > cost.window > 0
     assert cost.memory > sum(np.asarray(array).nbytes for array in jax.tree.leaves(digits))
 
@@ -120,7 +121,7 @@ def test_quiet_says_nothing(small, tmp_path, capsys):
     from forked import STUDY
 
     folder.mkdir()
-    results.save_config(STUDY, known(STUDY), folder)
+    results.save_config(as_json(STUDY), known(STUDY), folder)
     results.save(results.blank(trace(STUDY)), folder)
     for name in ("report.html", "summary.json"):
         (folder / name).write_text(json.dumps({}))

@@ -281,3 +281,23 @@ def test_a_network_is_beside_the_baseline_of_the_same_values():
     assert summary["arms"][0]["settings"]["none"] == "init_std 0.4, rate 0.1"
     assert summary["arms"][0]["accuracy_difference"]["verdict"] == "equal"
     assert "Each at the best of its settings, 4 at most" in findings(summary)["shows"]
+
+
+def test_seconds_are_those_of_the_longest_windows():
+    dataset = study(np.full((2, 2, 1, 41), 0.5))
+    assert summarize(dataset)["norms"]["none"]["seconds_per_step"] is None
+    dataset = dataset.assign_coords(step=[0, 2, 5, 10, *range(20, 390, 10)])
+    seconds = np.full((2, 41), np.nan, np.float32)
+    seconds[0, 2:] = np.arange(2, 41)  # the first compiles; those up to 10 are short
+    dataset["seconds_per_step"] = ("norm", "step"), seconds
+    norms = summarize(dataset)["norms"]
+    expected = {"median": 22, "q25": 13, "q75": 31, "windows": 37}
+    assert norms["none"]["seconds_per_step"] == expected
+    assert norms["batch norm"]["seconds_per_step"] is None
+
+
+def test_a_mean_over_training_weighs_evaluations_by_their_steps():
+    dataset = study(np.full((2, 2, 1, 3), 0.5)).assign_coords(step=[0, 2, 10])
+    dataset["gradient_cosine"].values[..., :] = [np.nan, 1.0, 0.5]
+    gradients = summarize(dataset)["norms"]["none"]["gradients"]
+    assert gradients["gradient_cosine"]["mean"] == pytest.approx((2 * 1.0 + 8 * 0.5) / 10)

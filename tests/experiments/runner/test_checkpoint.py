@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from flax.serialization import msgpack_serialize
 
-from experiments.runner import checkpoint
+from experiments.runner import checkpoint, measured
 from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver, from_arrays, to_arrays
+from experiments.runner.measured import LogError, Mark, Record
 from experiments.system.files import SaveError, sweep_parts, write_whole
 
 RUNS = 3
@@ -23,8 +24,15 @@ STATES = {
 
 
 def sample(done: int) -> Checkpoint:
-    measured = {"loss": np.array([np.nan, 0.5], np.float32)}
-    return Checkpoint(done, to_arrays(STATES, RUNS), measured, "{}", MINE)
+    return Checkpoint(done, to_arrays(STATES, RUNS), Mark(), 1, "{}", MINE)
+
+
+def seen(step: int) -> Record:
+    return Record("a", step, {"loss": np.array([np.nan, step], np.float32)})
+
+
+def found(directory, say=pytest.fail) -> checkpoint.Found:
+    return checkpoint.unpack(checkpoint.newest(directory, MINE, say))
 
 
 @pytest.fixture
@@ -37,8 +45,7 @@ def saved(tmp_path):
 
 def test_what_was_saved_comes_back(saved):
     back = checkpoint.read(saved)
-    assert (back.done, back.environment) == (5, "{}")
-    chex.assert_trees_all_equal(back.measured, sample(5).measured)
+    assert (back.done, back.diverged, back.environment) == (5, 1, "{}")
     chex.assert_trees_all_equal_dtypes(back.state, sample(5).state)
     chex.assert_trees_all_equal(from_arrays(back.state, STATES, RUNS)["step"], STATES["step"])
 
@@ -88,12 +95,12 @@ def test_a_damaged_one_is_named_and_set_aside(tmp_path, damage):
     assert checkpoint.peek(tmp_path).done == 1
     assert newest.exists()
     said = []
-    assert checkpoint.unpack(checkpoint.newest(tmp_path, MINE, said.append)).done == 1
+    assert found(tmp_path, said.append).checkpoint.done == 1
     assert len(said) == 1
     assert str(newest) in said[0]
     assert not newest.exists()
     saver.save(sample(2))
-    assert checkpoint.unpack(checkpoint.newest(tmp_path, MINE, pytest.fail)).done == 2
+    assert found(tmp_path).checkpoint.done == 2
     checkpoint.clear(tmp_path)
     assert not checkpoint.paths(tmp_path)
 
@@ -108,7 +115,11 @@ def test_a_damaged_one_is_named_and_set_aside(tmp_path, damage):
         lambda fields: fields | {"done": 2.5},
         lambda fields: fields | {"done": "2"},
         lambda fields: fields | {"state": "text"},
-        lambda fields: fields | {"measured": {"loss": 1}},
+        lambda fields: fields | {"state": {"loss": 1}},
+        lambda fields: fields | {"mark": [0, 0, 0]},
+        lambda fields: fields | {"mark": [0, -1]},
+        lambda fields: fields | {"mark": 3},
+        lambda fields: fields | {"diverged": None},
         lambda fields: fields | {"environment": "{"},
         lambda fields: fields | {"environment": 1},
         lambda fields: fields | {"belongs_to": 1},
@@ -116,15 +127,15 @@ def test_a_damaged_one_is_named_and_set_aside(tmp_path, damage):
     ],
 )
 def test_what_has_a_right_checksum_and_is_not_ours_is_damaged(saved, change):
-    content = msgpack_serialize(change(sample(5)._asdict()))
-    packed = b"jbn checkpoint 2\n" + zlib.crc32(content).to_bytes(4, "big") + content
+    content = msgpack_serialize(change(sample(5)._asdict() | {"mark": [0, 0]}))
+    packed = b"jbn checkpoint 3\n" + zlib.crc32(content).to_bytes(4, "big") + content
     saved.write_bytes(packed)
     with pytest.raises(CheckpointError, match="its content is no checkpoint's"):
         checkpoint.read(saved)
 
 
 def test_one_of_another_version_is_said_to_be(saved):
-    saved.write_bytes(saved.read_bytes().replace(b"checkpoint 2", b"checkpoint 3", 1))
+    saved.write_bytes(saved.read_bytes().replace(b"checkpoint 3", b"checkpoint 2", 1))
     with pytest.raises(CheckpointError, match="of another version"):
         checkpoint.read(saved)
 
@@ -146,6 +157,124 @@ def test_one_of_another_study_is_refused(saved, tmp_path, theirs, says):
 def test_a_folder_without_checkpoints(tmp_path):
     assert checkpoint.newest(tmp_path, MINE, pytest.fail) == b""
     checkpoint.clear(tmp_path)
+
+
+def save_three(directory) -> Saver:
+    """Leaves the checkpoints of step 2 and 3, and the log of all three."""
+    saver = Saver(directory)
+    for step in (1, 2, 3):
+        saver.add(seen(step))
+        saver.save(sample(step))
+    return saver
+
+
+def log_of(directory):
+    return directory / "checkpoints" / "measured.log"
+
+
+def test_what_was_measured_is_written_once(tmp_path):
+    saver = save_three(tmp_path)
+    before = log_of(tmp_path).read_bytes()
+    size = checkpoint.paths(tmp_path)[0].stat().st_size
+    saver.add(seen(4))
+    saver.add(seen(5))
+    saver.save(sample(5))
+    after = log_of(tmp_path).read_bytes()
+    assert after.startswith(before)
+    assert checkpoint.paths(tmp_path)[0].stat().st_size - size < 5  # the mark has larger numbers
+    back = found(tmp_path)
+    assert [(record.norm, record.step) for record in back.records] == [
+        ("a", s) for s in range(1, 6)
+    ]
+    for record in back.records:
+        chex.assert_trees_all_equal(record.measures, seen(record.step).measures)
+
+
+def test_what_lies_behind_the_mark_is_overwritten(tmp_path):
+    saver = save_three(tmp_path)
+    whole = log_of(tmp_path).read_bytes()
+    saver.add(seen(4))
+    saver.save(sample(4))
+    checkpoint.paths(tmp_path)[0].unlink()  # as if killed between log and checkpoint
+    log_of(tmp_path).write_bytes(log_of(tmp_path).read_bytes() + b"and more")
+    back = found(tmp_path)
+    assert [record.step for record in back.records] == [1, 2, 3]
+    again = Saver(tmp_path, back.checkpoint.mark)
+    again.save(sample(4))
+    assert log_of(tmp_path).read_bytes() == whole
+    assert len(found(tmp_path).records) == 3
+
+
+def test_every_bit_of_the_log_counts(tmp_path):
+    save_three(tmp_path)
+    path, content = log_of(tmp_path), log_of(tmp_path).read_bytes()
+    mark = Mark(*checkpoint.read(checkpoint.paths(tmp_path)[0]).mark)
+    assert mark.length == len(content)
+    for i in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[i // 8] ^= 1 << i % 8
+        path.write_bytes(flipped)
+        with pytest.raises(LogError, match="damaged"):
+            measured.read(path, mark)
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(LogError, match=f"damaged: {length} bytes of {len(content)}"):
+            measured.read(path, mark)
+
+
+def test_the_damaged_record_is_named(tmp_path):
+    save_three(tmp_path)
+    content = bytearray(log_of(tmp_path).read_bytes())
+    content[len(content) // 2] ^= 1
+    log_of(tmp_path).write_bytes(content)
+    with pytest.raises(LogError, match="damaged: record 2 of 3 is not as it was written"):
+        measured.read(log_of(tmp_path), Mark(len(content), 1))
+
+
+def test_a_log_torn_behind_the_mark_of_the_one_before_takes_that(tmp_path):
+    save_three(tmp_path)
+    os.truncate(log_of(tmp_path), log_of(tmp_path).stat().st_size - 1)
+    said = []
+    back = found(tmp_path, said.append)
+    assert (back.checkpoint.done, len(back.records)) == (2, 2)
+    assert len(said) == 1
+    assert f"{log_of(tmp_path)}: damaged" in said[0]
+
+
+@pytest.mark.parametrize("damage", [empty, make_a_folder])
+def test_a_log_that_is_gone_begins_anew(tmp_path, damage):
+    save_three(tmp_path)
+    damage(log_of(tmp_path))
+    said = []
+    assert checkpoint.newest(tmp_path, MINE, said.append) == b""
+    assert len(said) == 2
+    saver = Saver(tmp_path)
+    saver.add(seen(1))
+    saver.save(sample(1))
+    assert [record.step for record in found(tmp_path).records] == [1]
+
+
+def test_another_studys_log_is_refused(tmp_path):
+    save_three(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = Saver(tmp_path / "other")
+    for step in (4, 5, 6):
+        other.add(seen(step))
+        other.save(sample(step))
+    log_of(tmp_path).write_bytes(log_of(tmp_path / "other").read_bytes())
+    said = []
+    assert checkpoint.newest(tmp_path, MINE, said.append) == b""
+    assert "another study's" in said[0]
+
+
+def test_the_log_is_not_written_through_a_link(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "checkpoints").mkdir()
+    log_of(tmp_path).symlink_to(victim)
+    with pytest.raises(SaveError):
+        Saver(tmp_path).save(sample(1))
+    assert victim.read_text() == "mine"
 
 
 def test_copies_that_fill_up_devices_are_not_saved_and_made_anew():

@@ -20,6 +20,8 @@ from experiments.__main__ import main
 from experiments.runner import checkpoint, folder, results, run
 from experiments.runner.checkpoint import Checkpoint, Saver
 from experiments.runner.folder import FolderError
+from experiments.runner.measured import Mark, Record
+from experiments.runner.rows import evaluated
 from experiments.study.config import as_json
 from experiments.study.trace import trace
 from experiments.system import checksums
@@ -96,7 +98,7 @@ def test_only_what_writers_of_ours_left_is_swept(tmp_path):
 def test_stray_files_do_not_stop_a_study(tmp_path, stray):
     saver = Saver(tmp_path)
     for done in range(1, 5):
-        saver.save(Checkpoint(done, {}, {}, "{}", {}))
+        saver.save(Checkpoint(done, {}, Mark(), 0, "{}", {}))
         (tmp_path / stray).parent.mkdir(exist_ok=True)
         (tmp_path / stray).write_text("")
     checkpoint.clear(tmp_path)
@@ -106,7 +108,7 @@ def test_stray_files_do_not_stop_a_study(tmp_path, stray):
 def test_checkpoints_may_be_a_link(tmp_path):
     (tmp_path / "scratch").mkdir()
     (tmp_path / "checkpoints").symlink_to("scratch")
-    Saver(tmp_path).save(Checkpoint(1, {}, {}, "{}", {}))
+    Saver(tmp_path).save(Checkpoint(1, {}, Mark(), 0, "{}", {}))
     checkpoint.clear(tmp_path)
     assert (tmp_path / "checkpoints").is_dir()
     assert not contents(tmp_path)
@@ -121,7 +123,7 @@ def test_what_cannot_be_removed_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "unlink", lambda path, missing_ok=False: path.exists() and refuse())
     monkeypatch.setattr(os, "rmdir", refuse)
     for done in (1, 2, 3):
-        saver.save(Checkpoint(done, {}, {}, "{}", {}))
+        saver.save(Checkpoint(done, {}, Mark(), 0, "{}", {}))
     checkpoint.clear(tmp_path)
     assert len(checkpoint.paths(tmp_path)) == 3
 
@@ -180,11 +182,25 @@ def carry_on(path: Path) -> str:
     return said.getvalue()
 
 
+def measured_at(dataset, norm: str, step: int) -> dict:
+    """What `results.record` wrote there."""
+    last = int(dataset.step[-1])
+    variables = {n: v.sel(norm=[norm]) for n, v in dataset.data_vars.items()}
+    variables = {n: v for n, v in variables.items() if "step" in v.dims or step == last}
+    at = {n: v.sel(step=step) if "step" in v.dims else v for n, v in variables.items()}
+    seconds = at.pop("seconds_per_step").values
+    by_run = {n: v.values.reshape(-1, *v.shape[3:]) for n, v in at.items()}
+    return by_run | {"seconds_per_step": seconds}
+
+
 def test_damaged_metrics_are_made_again_from_a_checkpoint(finished, out, digits):
     dataset = results.load(out)
     done = len(STUDY.norms) * STUDY.steps
     mine = {"config": json.dumps(as_json(STUDY)), "data": digits.sha256()}
-    Saver(out).save(Checkpoint(done, {}, results.as_arrays(dataset), "{}", mine))
+    saver = Saver(out)
+    for norm, step in evaluated(dataset, done):
+        saver.add(Record(norm, step, measured_at(dataset, norm, step)))
+    saver.save(Checkpoint(done, {}, Mark(), 0, "{}", mine))
     flip(out / "metrics.nc", 80000)
     carry_on(out)
     assert (out / "metrics.nc.damaged").is_file()
@@ -237,7 +253,7 @@ def test_a_page_of_the_users_is_not_replaced(tmp_path, there):
     with pytest.raises(FolderError, match="is there, and not of these studies"):
         folder.check_page(page, [tmp_path / "a", tmp_path / "b"])
     (tmp_path / "a").mkdir()
-    results.save_config(STUDY, {}, tmp_path / "a")
+    results.save_config(as_json(STUDY), {}, tmp_path / "a")
     if there == "page":
         folder.check_page(page, [tmp_path / "a", tmp_path / "b"])
 

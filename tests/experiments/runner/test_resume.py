@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from forked import Workshop, die_at, full_disk_at, on_devices, wait_for_ever
 
-from experiments.runner import results
+from experiments.runner import checkpoint, results
 from experiments.runner.results import as_arrays
 from experiments.system import lock
 
@@ -57,7 +57,7 @@ def files(folder):
 
 
 def metrics(folder):
-    dataset = xr.load_dataset(folder / "metrics.nc")
+    dataset = xr.load_dataset(folder / "metrics.nc").drop_vars("seconds_per_step")
     dataset.attrs.pop("command")  # names the folder
     return dataset
 
@@ -116,6 +116,7 @@ def test_left_half_way(left):
         "000000000006.ckpt",
         "000000000008.ckpt",
         "000000000010.ckpt.part",
+        "measured.log",
     }
 
 
@@ -154,18 +155,35 @@ def test_with_all_checkpoints_damaged_it_starts_over(workshop, undisturbed, half
     assert_same(half_way, undisturbed)
 
 
-def test_a_full_disk(workshop, undisturbed, half_way):
+# Each file is flushed, and then its folder: metrics.csv's are the first two.
+@pytest.mark.parametrize(("flush", "file"), [(3, "measured.log"), (4, "000000000010.ckpt")])
+def test_a_full_disk(workshop, undisturbed, half_way, flush, file):
     before = files(half_way) - {"checkpoints/000000000010.ckpt.part", ".lock"}
-    # Each file is flushed, and then its folder: metrics.csv's are the first two.
-    status, said = workshop.carry_out(half_way, prepare=full_disk_at, prepared_with=(3,))
+    status, said = workshop.carry_out(half_way, prepare=full_disk_at, prepared_with=(flush,))
     assert status == 1
-    path = half_way / "checkpoints" / "000000000010.ckpt"
-    assert f"[Errno 28] No space left on device: '{path}'" in said
+    assert f"[Errno 28] No space left on device: '{half_way / 'checkpoints' / file}'" in said
     assert "Traceback" not in said
     assert files(half_way) == before
     status, said = workshop.carry_out(half_way)
     assert (status, "Continuing at step 8 of 80." in said) == (0, True)
     assert_same(half_way, undisturbed)
+
+
+@pytest.mark.parametrize("damage", [cut, empty, flip_a_bit])
+def test_a_damaged_log_is_named_and_never_believed(workshop, undisturbed, half_way, damage):
+    log = half_way / "checkpoints" / "measured.log"
+    os.truncate(log, measured_until(half_way, 8))  # what was written behind it is of no checkpoint
+    damage(log)
+    status, said = workshop.carry_out(half_way)
+    assert status == 0, said
+    assert f"{log}: damaged" in said
+    # Cut by a byte it still has all that the checkpoint before needs.
+    assert ("Continuing at step 6 of 80." in said) == (damage is cut)
+    assert_same(half_way, undisturbed)
+
+
+def measured_until(folder, step):
+    return checkpoint.read(folder / "checkpoints" / f"{step:012}.ckpt").mark[0]
 
 
 @pytest.mark.parametrize(

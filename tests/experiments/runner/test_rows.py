@@ -17,7 +17,7 @@ PER_LAYER = ("gradient_norm", "gradient_norm_cv", "gradient_noise", "update_rati
 
 @pytest.fixture
 def dataset(small):
-    """Two networks, three rates, two seeds, three evaluations, and no two numbers alike."""
+    """Two networks, three rates, two seeds, six evaluations, and no two numbers alike."""
     dataset = results.blank(trace(small()))
     generator = np.random.default_rng(0)
     for name, variable in dataset.data_vars.items():
@@ -33,9 +33,9 @@ def test_all_rows_are_the_dataset(dataset, tmp_path):
     frame = pd.read_csv(tmp_path / ROWS)
     keys = ["norm", "learning_rate", "seed", "step"]
     assert list(frame.columns[:4]) == keys
-    assert len(frame) == 2 * 3 * 2 * 3
+    assert len(frame) == 2 * 3 * 2 * 6
     assert frame.norm.drop_duplicates().tolist() == ["no norm", "batch norm"]
-    assert frame.step[:12].tolist() == [0] * 6 + [20] * 6
+    assert frame.step[:12].tolist() == [0] * 6 + [2] * 6
     runs = frame.set_index(keys)
     assert runs.index.is_unique
     for name in ("test_accuracy", "test_loss", "train_loss", "gradient_cosine"):
@@ -51,17 +51,17 @@ def test_all_rows_are_the_dataset(dataset, tmp_path):
 
 def test_what_is_swept_has_a_column(small, tmp_path):
     dataset = results.blank(trace(small(epsilon=(1e-5, 0.1))))
-    dataset.test_loss.values[...] = np.arange(dataset.test_loss.size).reshape(3, 3, 2, 3)
+    dataset.test_loss.values[...] = np.arange(dataset.test_loss.size).reshape(3, 3, 2, 6)
     Rows(tmp_path).begin(dataset, 80)
     frame = pd.read_csv(tmp_path / ROWS)
     keys = ["norm", "label", "epsilon", "learning_rate", "seed", "step"]
     assert list(frame.columns[:6]) == keys
     names = ["no norm", "batch norm, epsilon=1e-05", "batch norm, epsilon=0.1"]
     assert frame.norm.drop_duplicates().tolist() == names
-    assert frame.label.value_counts().to_dict() == {"no norm": 18, "batch norm": 36}
+    assert frame.label.value_counts().to_dict() == {"no norm": 36, "batch norm": 72}
     np.testing.assert_array_equal(frame.epsilon.unique(), [np.nan, 1e-5, 0.1])
     # Both networks of a program are measured together, before the next step.
-    assert frame.step[18:].is_monotonic_increasing
+    assert frame.step[36:].is_monotonic_increasing
     assert_equal(
         frame.set_index(["norm", "learning_rate", "seed", "step"]).test_loss, dataset.test_loss
     )
@@ -92,10 +92,10 @@ def test_rows_that_come_are_the_rows_of_before(dataset, tmp_path):
     ("done", "last", "count"),
     [
         (0, None, 0),
-        (20, Evaluation("no norm", 20), 2),
-        (40, Evaluation("no norm", 40), 3),
-        (60, Evaluation("batch norm", 20), 5),
-        (80, Evaluation("batch norm", 40), 6),
+        (20, Evaluation("no norm", 20), 5),
+        (40, Evaluation("no norm", 40), 6),
+        (60, Evaluation("batch norm", 20), 11),
+        (80, Evaluation("batch norm", 40), 12),
     ],
 )
 def test_what_a_checkpoint_has_measured(dataset, done, last, count):

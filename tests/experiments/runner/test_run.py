@@ -1,4 +1,5 @@
 import io
+import itertools
 import json
 
 import numpy as np
@@ -6,14 +7,19 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
-from experiments.runner import results
+from experiments.runner import measured, results
 from experiments.runner.run import run
 from experiments.study import Classification
 from experiments.study.measure import BINS
 from experiments.system.interrupts import Interrupted
 from jbn import Standard
 
-STEPS = [0, 20, 40]
+
+def untimed(dataset: xr.Dataset) -> xr.Dataset:
+    return dataset.drop_vars("seconds_per_step")
+
+
+STEPS = [0, 2, 5, 10, 20, 40]
 
 
 def carry_out(study, folder) -> tuple[xr.Dataset, str]:
@@ -24,22 +30,23 @@ def carry_out(study, folder) -> tuple[xr.Dataset, str]:
 
 
 @pytest.fixture(scope="module")
-def measured(small, tmp_path_factory):
+def finished(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     return *carry_out(small(), folder), folder
 
 
-def test_the_dataset_has_the_dimensions_of_the_study(measured):
-    dataset, *_ = measured
+def test_the_dataset_has_the_dimensions_of_the_study(finished):
+    dataset, *_ = finished
     assert dict(dataset.sizes) == {
         "norm": 2,
         "learning_rate": 3,
         "seed": 2,
-        "step": 3,
+        "step": 6,
         "layer": 3,
         "place": 3,
         "percentile": 3,
         "bin": BINS,
+        "test_example": 360,
     }
     assert dataset.norm.values.tolist() == ["no norm", "batch norm"]
     assert dataset.learning_rate.values.tolist() == [0.1, 1.0, 3.0]
@@ -49,30 +56,47 @@ def test_the_dataset_has_the_dimensions_of_the_study(measured):
     assert dataset.percentile.values.tolist() == [15, 50, 85]
 
 
-def test_every_variable_says_what_it_is(measured):
-    dataset, *_ = measured
+def test_every_variable_says_what_it_is(finished):
+    dataset, *_ = finished
     assert set(dataset.data_vars) == set(results.variables(Classification(), has_validation=False))
     for name, variable in dataset.data_vars.items():
-        assert variable.dtype == (np.int32 if name == "diverged_at" else np.float32)
+        types = {"diverged_at": np.int32, "test_example_score": np.int8}
+        assert variable.dtype == types.get(name, np.float32)
         assert set(variable.attrs) == {"long_name", "units", "description"}
         assert variable.attrs["description"].endswith(".")
 
 
-def test_all_was_measured_but_windows_before_the_first_step(measured):
-    dataset, *_ = measured
+def test_all_was_measured_but_windows_before_the_first_step(finished):
+    dataset, *_ = finished
     start = {"train_loss", "gradient_norm", "gradient_norm_cv", "gradient_cosine", "update_ratio"}
-    for name in set(dataset.data_vars) - {"diverged_at"}:
+    whole = {"diverged_at", "test_example_score", "seconds_per_step"}
+    for name in set(dataset.data_vars) - whole:
         assert np.isnan(dataset[name].sel(step=0)).all() == (name in start), name
-        assert np.isfinite(dataset[name].sel(step=[20, 40])).all(), name
+        assert np.isfinite(dataset[name].sel(step=STEPS[1:])).all(), name
     assert (dataset.diverged_at == -1).all()
 
 
-def test_runs_repeated_in_another_order_are_bit_identical(measured, small, tmp_path):
-    dataset, *_ = measured
+def test_the_last_score_is_the_mean_of_the_examples(finished):
+    dataset, *_ = finished
+    assert set(np.unique(dataset.test_example_score)) == {0, 1}
+    accuracy = dataset.test_example_score.astype(float).mean("test_example")
+    np.testing.assert_allclose(accuracy, dataset.test_accuracy.sel(step=40), rtol=1e-6)
+
+
+def test_seconds_are_of_all_windows_but_the_one_that_compiles(finished):
+    dataset, *_ = finished
+    known = np.isfinite(dataset.seconds_per_step)
+    assert known.sel(step=[5, 10, 20, 40]).all()
+    assert not known.sel(step=[0, 2]).any()
+    assert (dataset.seconds_per_step.sel(step=40) > 0).all()
+
+
+def test_runs_repeated_in_another_order_are_bit_identical(finished, small, tmp_path):
+    dataset, *_ = finished
     labels = {"norm": ["batch norm"], "learning_rate": [3.0, 1.0, 0.1], "seed": [7, 0]}
     study = small(norms={"batch norm": Standard()}, learning_rates=(3.0, 1.0, 0.1), seeds=(7, 0))
     again, _ = carry_out(study, tmp_path)
-    xr.testing.assert_equal(dataset.sel(labels), again)
+    xr.testing.assert_equal(untimed(dataset).sel(labels), untimed(again))
 
 
 def test_several_values_of_a_field_are_one_program(small, tmp_path):
@@ -94,7 +118,7 @@ def test_several_values_of_a_field_are_one_program(small, tmp_path):
 def test_a_swept_study_goes_on_to_the_bit(small, tmp_path):
     study = small(epsilon=(1e-5, 0.1), seeds=(0,))
     whole, _ = carry_out(study, tmp_path / "whole")
-    asked = iter([0, 0, 2])  # before batch norm's last steps
+    asked, log = itertools.count(1), tmp_path / "left" / "checkpoints" / "measured.log"
     (tmp_path / "left").mkdir()
     with pytest.raises(Interrupted):
         run(
@@ -103,15 +127,23 @@ def test_a_swept_study_goes_on_to_the_bit(small, tmp_path):
             data_dir=None,
             command="the command",
             console=Console(quiet=True),
-            stop=lambda: next(asked),
+            # Before each network, and after each window: here after batch norm's second.
+            stop=lambda: 2 if next(asked) > 1 + 5 + 1 + 1 else 0,
         )
+    kept = measured.unpack(log.read_bytes())
+    assert kept[-1][:2] == ("batch norm", 5)
     again, said = carry_out(study, tmp_path / "left")
-    assert "Continuing at step" in said
-    xr.testing.assert_identical(again, whole)
+    assert "Continuing at step 45 of 80" in said
+    xr.testing.assert_identical(untimed(again), untimed(whole))
+    seconds = [record for record in kept if "seconds_per_step" in record.measures]
+    assert len(seconds) == 4 + 1
+    for norm, step, measures in seconds:
+        mine = again.seconds_per_step.sel(norm=again.label == norm, step=step)
+        assert (mine == measures["seconds_per_step"]).all()
 
 
-def test_config_and_environment_are_kept(measured):
-    dataset, _, folder = measured
+def test_config_and_environment_are_kept(finished):
+    dataset, _, folder = finished
     config = json.loads(dataset.attrs["config"])
     kept = json.loads((folder / "config.json").read_text())
     identity = kept.pop("identity")
@@ -126,8 +158,8 @@ def test_config_and_environment_are_kept(measured):
     assert dataset.attrs["command"] == "the command"
 
 
-def test_plain_lines_tell_how_far_it_is(measured):
-    _, said, _ = measured
+def test_plain_lines_tell_how_far_it_is(finished):
+    _, said, _ = finished
     assert "2 networks x 3 learning rates x 2 seeds, 40 steps each" in said
     assert "80/80 steps" in said
     assert "\x1b" not in said
@@ -141,7 +173,8 @@ def test_a_diverged_run_is_marked_and_blank_from_there(small, tmp_path):
     assert (wild.diverged_at > 0).all()
     assert np.isfinite(wild.test_accuracy.sel(step=0)).all()
     assert np.isnan(wild.test_accuracy.sel(step=[20, 40])).all()
-    assert np.isnan(wild.train_loss).all()
+    assert np.isnan(wild.train_loss).sel(step=[20, 40]).all()
+    assert (wild.test_example_score == -1).all()
     assert np.isfinite(calm.test_accuracy).all()
 
 
@@ -156,9 +189,9 @@ def test_divergence_is_told_with_its_first_step(small, tmp_path):
     assert said.count("diverged") == 1
 
 
-def test_one_line_opens_it_in_xarray_and_pandas(measured):
-    *_, folder = measured
+def test_one_line_opens_it_in_xarray_and_pandas(finished):
+    *_, folder = finished
     with xr.open_dataset(folder / "metrics.nc") as dataset:
         frame = dataset.test_accuracy.to_dataframe()
     assert frame.index.names == ["norm", "learning_rate", "seed", "step"]
-    assert len(frame) == 2 * 3 * 2 * 3
+    assert len(frame) == 2 * 3 * 2 * 6

@@ -136,8 +136,57 @@ def test_a_gzip_file_cut_short(tmp_path):
         read_idx(path)
 
 
-def test_a_gzip_file_that_is_none(tmp_path):
-    path = tmp_path / "images.gz"
-    path.write_bytes(idx(ARRAYS["train-images-idx3-ubyte"]))
-    with pytest.raises(DataError, match=r"images\.gz: cannot be read"):
-        read_idx(path)
+def other_names(folder):
+    """As 7-Zip names what it unpacks."""
+    for path in [*folder.iterdir()]:
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+
+
+def exchanged_suffixes(folder):
+    """Unpacked under the packed name, and packed under the other."""
+    for path in [*folder.iterdir()]:
+        is_packed = path.suffix == ".gz"
+        path.rename(path.with_suffix("") if is_packed else path.with_name(f"{path.name}.gz"))
+
+
+def torchvisions(folder):
+    (folder / "MNIST" / "raw").mkdir(parents=True)
+    for path in [*folder.glob("*ubyte*")]:
+        path.rename(folder / "MNIST" / "raw" / path.name)
+
+
+def kaggles(folder):
+    for path in [*folder.iterdir()]:
+        content = path.read_bytes()
+        path.unlink()
+        path.mkdir()
+        (path / path.name).write_bytes(content)
+
+
+def shuffled(folder):
+    """Under each other's names."""
+    paths = sorted(folder.iterdir())
+    contents = [path.read_bytes() for path in paths]
+    for path, content in zip(paths, contents[1:] + contents[:1]):
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", [other_names, exchanged_suffixes, torchvisions, kaggles, shuffled])
+def test_mnist_is_known_by_its_content(folder, name):
+    name(folder)
+    (folder / "notes.txt").write_text("mine")
+    check(data.load("mnist", folder))
+
+
+def test_what_is_too_long_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "LARGEST_FILE", 1000)
+    for name, pack in (("bomb.gz", gzip.compress), ("long", bytes)):
+        (tmp_path / name).write_bytes(pack(idx(np.zeros(10**6, np.uint8))))
+        with pytest.raises(DataError, match=f"{name}: is longer than any of MNIST's files"):
+            read_idx(tmp_path / name)
+
+
+def test_a_header_of_a_hundred_dimensions(tmp_path):
+    (tmp_path / "odd").write_bytes(bytes((0, 0, 8, 100)) + bytes(400))
+    with pytest.raises(DataError, match="is not an IDX file"):
+        read_idx(tmp_path / "odd")

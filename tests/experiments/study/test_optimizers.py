@@ -1,13 +1,17 @@
 """Optimizers beside their equations: schedules, weight decay and what it spares, clipping."""
 
+import dataclasses
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from experiments.study import SGD, Adam, AdamW
-from experiments.study.optimizers import scheduled
+from experiments.study import SGD, Adam, AdamW, Standard
+from experiments.study.config import networks_of, swept
+from experiments.study.optimizers import NUMBERS, scheduled
 from experiments.study.train import make_optimizer
 
 PARAMS = {"layer": {"kernel": jnp.float32([[1.0, -2.0]])}, "norm": {"scale": jnp.float32([3.0])}}
@@ -75,3 +79,50 @@ def test_any_function_of_a_rate_is_an_optimizer(small):
     study = small(optimizer=lambda rate: optax.sgd(rate, momentum=0.5), warmup=2)
     kernel, _ = update(make_optimizer(study, jnp.float32(0.1), {}))
     np.testing.assert_allclose(kernel, -0.05 * 0.5 * np.ones((1, 2)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "names"),
+    [
+        (SGD(momentum=(0.0, 0.9), weight_decay=(0.0, 0.1)), {"optimizer_momentum", "weight_decay"}),
+        (Adam(b1=(0.5, 0.9), eps=(1e-8, 0.1)), {"b1", "eps"}),
+        (AdamW(weight_decay=(0.0, 0.1), b2=(0.9, 0.99)), {"b2", "weight_decay"}),
+    ],
+    ids=["SGD", "Adam", "AdamW"],
+)
+def test_a_number_of_several_values_is_that_number_alone(small, optimizer, names):
+    study = small(optimizer=optimizer, norms={"none": None, "bn": Standard()})
+    several = swept(study, None)
+    assert len(several) == 4
+    assert {*several[0]} == names
+    assert swept(study, Standard()) == several
+
+    @jax.jit
+    def descend(values):
+        x, found = PARAMS, make_optimizer(study, jnp.float32(0.1), values)
+        state = found.init(x)
+        for _ in range(3):
+            gradient = jax.tree.map(jnp.cos, x)
+            taken, state = found.update(gradient, state, x)
+            x = optax.apply_updates(x, taken)
+        return x
+
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes types
+        for values in several:
+            own = {NUMBERS[name]: value for name, value in values.items()}
+            alone = small(optimizer=dataclasses.replace(optimizer, **own))
+            assert swept(alone, None) == [{}]
+            x, found = PARAMS, make_optimizer(alone, jnp.float32(0.1), {})
+            state = found.init(x)
+            for _ in range(3):
+                taken, state = found.update(jax.tree.map(jnp.cos, x), state, x)
+                x = optax.apply_updates(x, taken)
+            mine = descend(jax.tree.map(jnp.float32, values))
+            chex.assert_trees_all_close(mine, x, rtol=1e-5)
+
+
+def test_networks_are_named_by_the_optimizers_numbers(small):
+    study = small(optimizer=SGD(momentum=(0.0, 0.9)), norms={"none": None})
+    assert [*networks_of(study)] == ["none, optimizer_momentum=0.0", "none, optimizer_momentum=0.9"]
+    fixed = small(optimizer=AdamW(weight_decay=(0.0, 0.1)), weight_decay=0.3)
+    assert [*networks_of(fixed)] == ["no norm", "batch norm"]

@@ -12,6 +12,7 @@ from experiments.study.examples import Examples
 from experiments.study.measure import BIN_EDGES
 from experiments.study.model import find_model
 from experiments.study.train import make_optimizer, make_run
+from experiments.study.windows import evaluation_steps, plain_steps
 from jbn import Ghost, Noisy, Renorm, Running, Standard
 
 NORMS = {"no norm": None, "batch norm": Standard()}
@@ -72,10 +73,10 @@ def trained(request, small, digits):
     return run, state, jax.jit(run.advance)(digits, state)
 
 
-def by_hand(data, params, rate, steps, seed=7):
+def by_hand(data, params, rate, steps, seed=7, start=0):
     """(loss, params, gradient, update) of each SGD step from `params`."""
     taken = []
-    for step in range(steps):
+    for step in range(start, start + steps):
         value, gradient = loss_and_gradient(params, *images(data, batch(data, seed, 1, step)))
         update = jax.tree.map(lambda g: -rate * g, gradient)
         taken.append((float(value), params, gradient, update))
@@ -113,6 +114,23 @@ def test_a_window_is_what_a_plain_loop_measures(trained, digits):
     assert measured["gradient_cosine"] == pytest.approx(np.mean(cosines), rel=1e-3, abs=1e-5)
 
 
+def test_a_shorter_window_is_the_beginning_of_a_longer_one(trained, digits):
+    run, state, _ = trained
+    advance, evaluations = jax.jit(run.advance), evaluation_steps(20, 20)
+    for window in np.diff(evaluations).tolist():
+        begun = int(state.step)
+        taken, _ = by_hand(digits, state.params, 1.0, window, start=begun)
+        state, measured = advance(digits, state, plain_steps(window, 20))
+        assert int(state.step) == begun + window
+        assert measured["train_loss"] == pytest.approx(np.mean([t[0] for t in taken]), rel=1e-4)
+        pairs = {2: (0, 1), 3: (1, 2), 5: (0, 1, 3, 4), 10: (3, 4, 8, 9)}[window]
+        norms = [norm_of(taken[at][2], "output") for at in pairs]
+        assert measured["gradient_norm"][2] == pytest.approx(np.mean(norms), rel=1e-3)
+        cv = np.std(norms, ddof=1) / np.mean(norms)
+        assert measured["gradient_norm_cv"][2] == pytest.approx(cv, rel=1e-2)
+    chex.assert_trees_all_close(state.params, trained[2][0].params, rtol=1e-4, atol=1e-5)
+
+
 def population(data: Examples, params) -> list[tuple[np.ndarray, np.ndarray]]:
     """Mean and variance of each hidden layer's inputs to its norm, over all training images."""
     x, stats = jnp.array(data.train_x[:2048] / 16, jnp.float32), []
@@ -134,6 +152,7 @@ def test_an_evaluation_uses_population_statistics(trained, digits):
     scores, inputs = forward(state.params, test_images, stats)
     right = np.argmax(np.asarray(scores), axis=1) == digits.test_y
     assert measured["test_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+    np.testing.assert_array_equal(measured["test_example_score"], right)
     log_p = np.asarray(jax.nn.log_softmax(scores))
     expected = -log_p[np.arange(360), digits.test_y].mean()
     assert measured["test_loss"] == pytest.approx(expected, rel=1e-4)
@@ -178,7 +197,9 @@ def test_a_run_whose_loss_is_not_finite_is_frozen_and_marked(small, digits):
     again, _ = advance(digits, after)
     chex.assert_trees_all_equal(again.params, after.params)
     assert int(again.diverged_at) == steps
-    for values in jax.jit(run.evaluate)(digits, again).values():
+    measured = jax.jit(run.evaluate)(digits, again)
+    assert (measured.pop("test_example_score") == -1).all()
+    for values in measured.values():
         assert np.isnan(values).all()
 
 
@@ -217,17 +238,6 @@ def test_norms_and_rates_share_initial_kernels_and_batches(small, digits):
     for layer in LAYERS:
         chex.assert_trees_all_equal(plain.params[layer]["kernel"], normed.params[layer]["kernel"])
         assert not np.allclose(plain.params[layer]["kernel"], other.params[layer]["kernel"])
-
-
-@pytest.mark.parametrize(
-    ("window", "pairs"), [(2, 1), (3, 1), (4, 2), (5, 2), (20, 2), (149, 2), (150, 3), (250, 5)]
-)
-def test_measured_pairs_spread_over_a_window_of_any_length(window, pairs):
-    plain = train._plain_steps(window)
-    assert plain.sum() + 2 * len(plain) == window
-    assert len(plain) == pairs
-    assert plain.min() >= 0
-    assert plain.max() - plain.min() <= 1
 
 
 def test_noise_is_of_the_step_and_of_the_seed(small, digits, monkeypatch):

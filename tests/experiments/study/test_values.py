@@ -5,6 +5,7 @@ from pathlib import Path
 
 import flax.linen as nn
 import jax
+import numpy as np
 import pytest
 
 from experiments.study import (
@@ -24,11 +25,24 @@ from experiments.study.values import ConfigError, blame, show
 
 
 @pytest.mark.parametrize(
+    "widths", [[8, 6], (np.int64(8), 6), np.array([8, 6]), [np.int32(8), np.uint8(6)]], ids=repr
+)
+def test_numpys_numbers_and_lists_are_pythons(widths):
+    mlp = MLP(widths, "relu", init_std=np.float64(0.5))
+    assert mlp == MLP((8, 6), "relu", init_std=0.5)
+    assert hash(mlp) == hash(MLP((8, 6), "relu", init_std=0.5))
+    assert [type(each) for each in (*mlp.widths, mlp.init_std)] == [int, int, float]
+
+
+@pytest.mark.parametrize(
     ("make", "says"),
     [
         (lambda: MLP((), "relu"), r"widths=\(\): needs a tuple of whole numbers"),
         (lambda: MLP((True,), "relu"), r"widths=\(True,\): needs"),
-        (lambda: MLP([64], "relu"), r"widths=\[64\]: needs"),
+        (lambda: MLP([64, "8"], "relu"), r'widths=\[64, "8"\]: needs'),
+        (lambda: MLP(2**31, "relu"), r"widths=2147483648: needs"),
+        (lambda: Adam(eps=1e-46), r"eps=1e-46: needs a positive number"),
+        (lambda: AdamW(weight_decay=1e300), r"weight_decay=1e\+300: needs"),
         (lambda: MLP((3,), "swish"), r'activation="swish": needs one of '),
         (lambda: MLP((3,), ["relu"]), r'activation=\["relu"\]: needs'),
         (lambda: MLP((3,), "relu", init_std=0.0), r"init_std=0.0: needs a positive number"),

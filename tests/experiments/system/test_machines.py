@@ -31,9 +31,9 @@ from experiments.runner.results import as_arrays
 from experiments.system import lock, machines, meeting
 from experiments.system.machines import Meeting
 
-# Before that of the checkpoint of step 6: each file's and each folder's.
+# Before that of the checkpoint of step 6: each file's and each folder's, the logs' before them.
 FILES = 5
-FLUSHES = 2 * FILES - 1
+FLUSHES = 2 * FILES - 1 + 3
 # A study that uses JAX while it is read, which processes that are to meet must not have done.
 CONFIG = """
 import dataclasses
