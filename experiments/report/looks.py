@@ -9,6 +9,7 @@ import xarray as xr
 
 from experiments.report.arms import arms, has_arms
 from experiments.report.runs import best_learning_rates, final_accuracy
+from experiments.report.seconds import seconds_per_step
 from experiments.study.config import SWEPT
 
 INK, MUTED, RULE, PAPER = "#1b1f24", "#59636e", "#d8dde3", "#ffffff"
@@ -98,8 +99,5 @@ def _best_of_arms(dataset: xr.Dataset, labels: list[str]) -> set[int]:
 
 def _seconds(dataset: xr.Dataset) -> list[float | None]:
     """Returns each network's median seconds for a step of one run, if the study measured them."""
-    if "seconds_per_step" not in dataset:
-        return [None] * dataset.norm.size
-    cost = dataset.seconds_per_step
-    median = cost.median([dim for dim in cost.dims if dim != "norm"])
-    return [float(x) if np.isfinite(x) else None for x in median.values]
+    found = [seconds_per_step(dataset.isel(norm=i)) for i in range(dataset.norm.size)]
+    return [None if one is None else float(one["median"]) for one in found]
