@@ -12,7 +12,8 @@ from scipy.stats import norm as gauss
 
 from experiments.bench.output import Report
 from experiments.report.runs import at_rates, rates_chosen_by_others
-from experiments.report.summary import MARGIN, accuracy_difference
+from experiments.report.summary import accuracy_difference
+from experiments.study.config import DEFAULTS
 from experiments.system.progress import announce
 
 RATES = (0.03, 0.1, 0.3, 1.0)
@@ -124,6 +125,6 @@ def _notes(studies: int, seed: int) -> list[str]:
         "same at all rates; peaked: 6, 2, 0, 2 points lower.",
         f"Shared examples: right or wrong by a latent difficulty of which {ALIKE:.0%} of the "
         "variance is the example's own.",
-        f"Equal is right for gains up to the margin, {100 * MARGIN:g} points. Covered: intervals "
-        "that hold the true gain.",
+        f"Equal is right for gains up to the margin, {100 * DEFAULTS['margin']:g} points. Covered: "
+        "intervals that hold the true gain.",
     ]

@@ -1,9 +1,12 @@
 """Runs of a study: which learned, which learning rate is chosen, and when a target is reached."""
 
+import json
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+
+from experiments.study.config import DEFAULTS
 
 ABOVE_CHANCE = 0.1
 KEPT = 0.8
@@ -35,6 +38,11 @@ def score_name(dataset: xr.Dataset) -> str:
 def chance(dataset: xr.Dataset) -> float:
     """Returns the score of guessing."""
     return dataset.attrs.get("chance", 0.1)
+
+
+def margin(dataset: xr.Dataset) -> float:
+    """Returns within how much two scores are equal, as the study names it."""
+    return json.loads(dataset.attrs.get("config", "{}")).get("margin", DEFAULTS["margin"])
 
 
 def final_accuracy(dataset: xr.Dataset) -> xr.DataArray:

@@ -30,6 +30,7 @@ from experiments.report.runs import (
     final_accuracy,
     first_evaluation,
     judged,
+    margin,
     rates_chosen_by_others,
     same_for_all,
     score_name,
@@ -37,7 +38,6 @@ from experiments.report.runs import (
 )
 
 TARGETS = (0.80, 0.90, 0.95)
-MARGIN = 0.005
 GRADIENT_FIGURES = (
     "gradient_norm",
     "gradient_norm_cv",
@@ -54,9 +54,10 @@ DEFINITIONS = {
     "readings are correlated (docs/results/verdicts.md). Cut to [0, 1] for an accuracy; for "
     "steps and their ratios taken in logarithms. A comparison is paired by seed. With one seed "
     "there is none. Each interval stands alone: no correction is made for how many are shown.",
-    "verdict": "Of an accuracy difference: equal if its interval lies within the margin, better or "
-    "worse if it lies above or below zero, else undecided; then the number of seeds that would "
-    "decide if mean and spread stayed as they are, unless the test set is the limit.",
+    "verdict": "Of an accuracy difference: equal if its interval lies within the margin that the "
+    "study names, better or worse if it lies above or below zero, else undecided; then the number "
+    "of seeds that would decide if mean and spread stayed as they are, unless the test set is the "
+    "limit.",
     "best_learning_rate": "The one of the highest mean final accuracy over all seeds, on "
     "validation data if the study has them, else on the test set.",
     "final_accuracy": "Test accuracy at the last step. Each seed is read at the rate that the "
@@ -104,7 +105,7 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "steps": dataset.step.values[-1],
             "evaluate_every": dataset.step.values[1] if dataset.step.size > 1 else None,
             "test_examples": _test_examples(dataset),
-            "margin": MARGIN,
+            "margin": margin(dataset),
             "score": score,
             "validation": any(str(name).startswith("validation") for name in dataset),
             "targets": TARGETS,
@@ -278,9 +279,10 @@ def accuracy_difference(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
     difference = after - before
     factor = _factor(one, two)
     interval = mean_interval(difference, error, factor)
-    decided = verdict(interval, MARGIN)
-    needed = seeds_to_decide(difference, MARGIN, error, factor) if decided == "undecided" else None
-    return {**interval, "verdict": decided, "seeds_to_decide": needed}
+    within = margin(one)
+    decided = verdict(interval, within)
+    needed = seeds_to_decide(difference, within, error, factor) if decided == "undecided" else None
+    return {**interval, "verdict": decided, "margin": within, "seeds_to_decide": needed}
 
 
 def _plain(value: Any) -> Any:

@@ -44,7 +44,8 @@ def arm_tiles(arm: Summary) -> list[Tile]:
 
 
 def _accuracy(difference: Summary) -> Tile:
-    answer = {"better": "Higher", "worse": "Lower", "equal": "Practically equal"}
+    equal = f"Equal within {100 * difference['margin']:g} points"
+    answer = {"better": "Higher", "worse": "Lower", "equal": equal}
     number = f"{points(difference['mean'])} points"
     if difference["low"] is None:
         return Tile("Does it end higher?", "One seed cannot tell", number, "", None)

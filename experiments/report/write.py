@@ -107,9 +107,11 @@ def comparison_rows(comparison: Summary, score: str) -> tuple[list[str], Rows]:
         rates = dict.fromkeys(map(_rate, reversed(pair["learning_rate"].values())))
         header.append(f"{where} ({' vs '.join(rates)})")
     gains = [_interval(pair["accuracy_difference"], points) for pair in pairs]
+    verdicts = [pair["accuracy_difference"]["verdict"] for pair in pairs]
+    within = 100 * pairs[0]["accuracy_difference"]["margin"]
     rows = [
         [f"test {score} gained (points)", *gains],
-        ["verdict", *(pair["accuracy_difference"]["verdict"] for pair in pairs)],
+        [f"verdict, equal within {within:g} points", *verdicts],
     ]
     for target in comparison["best_rate"]["speed_up"]:
         ratios = [_speed_up(pair["speed_up"][target]) for pair in pairs]

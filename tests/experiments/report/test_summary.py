@@ -8,6 +8,7 @@ from synthetic import of_several_values, study
 
 from experiments.report.findings import findings
 from experiments.report.summary import summarize
+from experiments.report.write import comparison_rows
 
 # t(0.975) with 2 degrees of freedom, from a printed table.
 T2 = 4.303
@@ -215,6 +216,18 @@ def test_a_difference_within_the_margin_is_equal_whichever_way_it_points():
     shows = findings(summarize(two_networks([FLAT, BETTER], [FLAT, nearly])))["shows"]
     assert "“batch norm” and “none” end equal within 0.5 points: +0.10 points" in shows
     assert "higher" not in shows
+
+
+def test_the_study_names_the_margin():
+    dataset = two_networks([BETTER], [BETTER + np.array([0, 0, 0.001])], rates=[1.0])
+    dataset.attrs["config"] = json.dumps({"margin": 0.0005})
+    summary = summarize(dataset)
+    (comparison,) = summary["comparisons"]
+    outcomes = [comparison["best_rate"], *comparison["by_learning_rate"]]
+    assert [o["accuracy_difference"]["verdict"] for o in outcomes] == ["better", "better"]
+    assert summary["margin"] == 0.0005
+    _, rows = comparison_rows(comparison, "accuracy")
+    assert rows[1][0] == "verdict, equal within 0.05 points"
 
 
 def test_what_the_seeds_do_not_decide_is_undecided():
