@@ -190,12 +190,12 @@ def _edges(summary: Summary) -> str:
 
 
 def _limits(summary: Summary) -> str:
-    seeds, every = len(summary["seeds"]), summary["evaluate_every"]
+    seeds, every, score = len(summary["seeds"]), summary["evaluate_every"], summary["score"]
     network = summary["config"].get("network", "One network")
-    split = "validation" if summary["validation"] else "test"
-    chosen = (
-        f"; and each seed is read at the rate that the others chose by {split} {summary['score']}"
-    )
+    by = f"by validation {score}; what is reported is test {score}"
+    if not summary["validation"]:
+        by = f"by test {score}, for want of validation data"
+    chosen = f"; and each seed is read at the rate that the others chose {by}"
     chance = (
         "With one seed nothing here can be told from chance"
         if seeds == 1
@@ -206,7 +206,7 @@ def _limits(summary: Summary) -> str:
         chance += f", and the sampling error of the {shared} test examples, which all seeds share"
     return " ".join(
         [
-            f"Test {summary['score']} is measured with population statistics, recalibrated on the "
+            f"Test {score} is measured with population statistics, recalibrated on the "
             "training data, so no early point suffers from a running average that is still warming "
             "up.",
             f"{chance}{chosen if len(summary['learning_rates']) > 1 else ''}.",

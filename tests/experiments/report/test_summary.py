@@ -70,7 +70,9 @@ def test_each_seed_is_read_at_the_rate_that_the_others_choose():
 def test_validation_data_choose_where_there_are_some():
     dataset = two_networks([GOOD, BETTER], [GOOD, BETTER])
     dataset["validation_accuracy"] = 1 - dataset.test_accuracy
-    assert summarize(dataset)["norms"]["none"]["best_learning_rate"] == 0.1
+    summary = summarize(dataset)
+    assert summary["norms"]["none"]["best_learning_rate"] == 0.1
+    assert "by validation accuracy; what is reported is test" in findings(summary)["does_not_show"]
 
 
 def test_steps_to_a_target_is_the_first_evaluation_there():
@@ -259,7 +261,7 @@ def test_the_limits_are_said():
     for said in (
         "population statistics",
         "3 seeds",
-        "at the rate that the others chose by test accuracy",
+        "at the rate that the others chose by test accuracy, for want of validation data",
         "not in seconds",
         "MLP((100,), 'sigmoid') on Digits() says nothing of other networks",
         "that of “batch norm” is the largest tried",

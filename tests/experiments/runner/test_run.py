@@ -122,7 +122,7 @@ def test_config_and_environment_are_kept(measured):
     environment = json.loads(dataset.attrs["environment"])
     assert environment["platform"] == "cpu"
     assert set(environment["versions"]) >= {"python", "jax", "flax", "optax"}
-    assert (dataset.attrs["name"], dataset.attrs["data"]) == ("small", "Digits()")
+    assert (dataset.attrs["name"], dataset.attrs["data"]) == ("small", "Digits(validation=0)")
     assert dataset.attrs["command"] == "the command"
 
 
