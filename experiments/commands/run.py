@@ -19,6 +19,7 @@ from experiments.system.devices import DeviceError, keep_compiled
 from experiments.system.interrupts import Interrupted, Stop, listening
 
 if TYPE_CHECKING:
+    from experiments.runner.confirm import Plan
     from experiments.study.config import Study
 
 
@@ -59,6 +60,13 @@ class _Run(_Flags):
     no_lock: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Hold no lock on the folder, for file systems that have none: see yourself that no other
     process is at work there."""
+    confirm: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Then train the best setting of each norm again, from N seeds that chose nothing: the report
+    quotes what they reach."""
+    until_decided: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Likewise, and where those seeds, or as many as the study has, do not decide which network is
+    better, from N in all. Both looks are made with intervals of 97.5 %, so that at most 5 % of
+    verdicts are wrong."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write events for TensorBoard as well, in the folder `tensorboard`; needs tensorboardX."""
 
@@ -70,17 +78,21 @@ def main(arguments: list[str]) -> None:
 
 
 def _main(arguments: list[str], stop: Stop) -> None:
+    from experiments.runner.confirm import make_plan
     from experiments.runner.folder import check_page
     from experiments.study.config import as_json
+    from experiments.study.values import ConfigError
     from experiments.system import machines
 
     console = _join(arguments)
     keep_compiled()
     with machines.together():
         chosen, studies = _choose(arguments)
-        with ending(BAD_INPUT, machines.MachinesError):
+        with ending(BAD_INPUT, machines.MachinesError, ConfigError):
             configs = {name: as_json(study) for name, study in studies.items()}
             machines.check_same("a study", json.dumps(configs).encode())
+            for study in studies.values():
+                make_plan(study, chosen.confirm, chosen.until_decided)
         folders = {chosen.out / name: study for name, study in studies.items()}
         if chosen.dry_run:
             _plan(folders, chosen, console)
@@ -92,7 +104,8 @@ def _main(arguments: list[str], stop: Stop) -> None:
         command = f"{PROGRAM} run {shlex.join(arguments)}"
         command = command.encode(errors="backslashreplace").decode()  # a path need not be text
         for folder, study in folders.items():
-            at_work = _Work(folder, study, folder == [*folders][-1])
+            plan = make_plan(study, chosen.confirm, chosen.until_decided)
+            at_work = _Work(folder, study, plan, folder == [*folders][-1])
             _carry_out(at_work, chosen, command=command, console=console, stop=stop)
         if page and machines.is_first():
             with _failures():
@@ -145,6 +158,7 @@ def _join(arguments: list[str]) -> Console:
 
 
 def _plan(folders: "Mapping[Path, Study]", chosen: _Run, console: Console) -> None:
+    from experiments.runner.confirm import make_plan
     from experiments.runner.folder import FolderError, check
     from experiments.runner.plan import print_plan
     from experiments.study.data import DataError
@@ -155,6 +169,9 @@ def _plan(folders: "Mapping[Path, Study]", chosen: _Run, console: Console) -> No
         for folder, study in folders.items():
             machines.on_first(partial(check, study, folder))
             print_plan(study, chosen.data_dir, console)
+            if plan := make_plan(study, chosen.confirm, chosen.until_decided):
+                again = f"Then the best setting of each norm again, on {plan.looks[-1]} fresh seeds"
+                console.print(f"{again} at most." if plan.until else f"{again}.", soft_wrap=True)
 
 
 class _Work(NamedTuple):
@@ -162,10 +179,14 @@ class _Work(NamedTuple):
 
     folder: Path
     study: "Study"
+    plan: "Plan | None"
     is_last: bool
 
 
 def _carry_out(work: _Work, chosen: _Run, *, command: str, console: Console, stop: Stop) -> None:
+    from experiments.report.arms import chosen_settings
+    from experiments.report.confirmation import decides
+    from experiments.runner.confirm import Confirmation, confirm
     from experiments.runner.run import run
     from experiments.system import lock, machines
 
@@ -176,15 +197,17 @@ def _carry_out(work: _Work, chosen: _Run, *, command: str, console: Console, sto
         with held as (dead, check_lock):
             if dead:
                 console.print(f"{dead} held this folder and died.")
-            run(
-                work.study,
-                work.folder,
+            train = partial(
+                run,
                 data_dir=chosen.data_dir,
                 command=command,
                 console=console,
                 stop=lambda: check_lock() or stop(),
-                tensorboard=chosen.tensorboard,
             )
+            train(work.study, work.folder, tensorboard=chosen.tensorboard)
+            if work.plan:
+                how = Confirmation(work.plan, chosen_settings, decides)
+                confirm(work.study, work.folder, how, train, partial(console.print, soft_wrap=True))
             if work.is_last:
                 machines.part()
             if machines.is_first():

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from experiments.report.runs import best_learning_rates
+from experiments.runner.confirm import Setting
 from experiments.study.config import SWEPT
 
 
 def has_arms(dataset: xr.Dataset) -> bool:
-    """Tells whether some norm of a study has several networks."""
-    return "label" in dataset.coords and np.unique(dataset.label).size < dataset.norm.size
+    """Tells whether a study has networks of several values of a field."""
+    return "label" in dataset.coords
 
 
 def arms(dataset: xr.Dataset) -> xr.Dataset:
@@ -35,14 +37,24 @@ def arms(dataset: xr.Dataset) -> xr.Dataset:
     return xr.concat(parts, "norm").assign_coords(norm=list(members))
 
 
-def setting_name(dataset: xr.Dataset, label: str, setting: float) -> str:
-    """Returns the values and the learning rate of one setting of `arms`, in words."""
+def setting_of(dataset: xr.Dataset, label: str, setting: float) -> Setting:
+    """Returns the values and the learning rate of one setting of `arms`."""
     networks = _members(dataset)[label]
     which, rate = divmod(int(setting), dataset.learning_rate.size)
     network = dataset.isel(norm=networks[which % len(networks)])
     values = {field: float(network[field]) for field in SWEPT if field in network.coords}
-    words = [f"{field} {value:g}" for field, value in values.items() if not np.isnan(value)]
-    return ", ".join([*words, f"rate {dataset.learning_rate.values[rate]:g}"])
+    values = {field: value for field, value in values.items() if not np.isnan(value)}
+    return Setting(values, float(dataset.learning_rate[rate]))
+
+
+def chosen_settings(dataset: xr.Dataset) -> dict[str, Setting]:
+    """Returns the best setting of each norm, as `best_learning_rates` chooses."""
+    dataset = dataset.sortby("learning_rate")
+    if has_arms(dataset):
+        best = best_learning_rates(arms(dataset))
+        return {n: setting_of(dataset, n, float(best.sel(norm=n))) for n in best.norm.values}
+    best = best_learning_rates(dataset)
+    return {n: Setting({}, float(best.sel(norm=n))) for n in best.norm.values.tolist()}
 
 
 def opponents(dataset: xr.Dataset) -> list[tuple[str, str]]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.report.arms import arms, has_arms, opponents, setting_name
+from experiments.report.arms import arms, has_arms, opponents, setting_of
 from experiments.report.inference import (
     DISAGREEING,
+    LEVEL,
     Estimate,
     geometric_interval,
     mean_interval,
@@ -97,7 +98,7 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
     score = score_name(dataset)
     config = json.loads(dataset.attrs.get("config", "{}"))
     environment = json.loads(dataset.attrs.get("environment", "{}"))
-    return _plain(
+    return plain(
         {
             **{key: dataset.attrs.get(key) for key in ("name", "claim", "data")},
             "seeds": dataset.seed.values,
@@ -156,13 +157,15 @@ def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
 
 def _at_rate(runs: xr.Dataset, rates: xr.DataArray) -> dict[str, Any]:
     chosen = at_rates(runs, rates)
-    first, factor = first_evaluation(runs), _factor(chosen)
+    gradients = {name: _over_training(_intact(chosen)[name]) for name in GRADIENT_FIGURES}
+    return {**scores(chosen), "gradients": gradients}
+
+
+def scores(chosen: xr.Dataset, level: float = LEVEL) -> dict[str, Any]:
+    """Returns what a network reaches and when, of its runs `(seed, step)` at the chosen rates."""
     return {
-        "final_accuracy": _accuracy(chosen),
-        "steps_to": {
-            f"{target:.2f}": _arrivals(_steps(chosen, target), first, factor) for target in TARGETS
-        },
-        "gradients": {name: _over_training(_intact(chosen)[name]) for name in GRADIENT_FIGURES},
+        "final_accuracy": _accuracy(chosen, level),
+        "steps_to": {f"{target:.2f}": _arrivals(chosen, target, level) for target in TARGETS},
     }
 
 
@@ -181,18 +184,19 @@ def _intact(runs: xr.Dataset) -> xr.Dataset:
     return runs.where(runs.diverged_at < 0)
 
 
-def _accuracy(runs: xr.Dataset) -> Estimate:
+def _accuracy(runs: xr.Dataset, level: float = LEVEL) -> Estimate:
     accuracy = final_accuracy(runs).values
     error = sampling_error(float(np.mean(accuracy)), 1.0, _test_examples(runs))
-    interval = mean_interval(accuracy, error, _factor(runs))
+    interval = mean_interval(accuracy, error, _factor(runs), level)
     lowest = 0 if "test_accuracy" in runs else -np.inf
     return {key: None if v is None else np.clip(v, lowest, 1) for key, v in interval.items()}
 
 
-def _arrivals(steps: np.ndarray, first: int, factor: float) -> dict[str, Any]:
+def _arrivals(runs: xr.Dataset, target: float, level: float) -> dict[str, Any]:
+    steps, first = _steps(runs, target), first_evaluation(runs)
     arrived, early = np.isfinite(steps), bool((steps <= first).any())
     # The mean of those that arrive would be the better the more runs fail.
-    mean = geometric_interval(np.maximum(steps, 1) if arrived.all() else [], factor)
+    mean = geometric_interval(np.maximum(steps, 1) if arrived.all() else [], _factor(runs), level)
     if early:
         mean |= {"low": None, "high": None}
     return {**mean, "reached": arrived.sum(), "of": steps.size, "at_most": early, "by_seed": steps}
@@ -220,11 +224,11 @@ def _comparison(dataset: xr.Dataset, baseline: str, norm: str) -> dict[str, Any]
         "baseline": baseline,
         "best_rate": {
             "learning_rate": {name: float(best.sel(norm=name)) for name in (baseline, norm)},
-            **_pair(at_rates(one, own), at_rates(two, rates.sel(norm=norm))),
+            **compare(at_rates(one, own), at_rates(two, rates.sel(norm=norm))),
         },
         "same_rate": {
             "learning_rate": dict.fromkeys((baseline, norm), float(best.sel(norm=baseline))),
-            **_pair(at_rates(one, own), at_rates(two, own)),
+            **compare(at_rates(one, own), at_rates(two, own)),
         },
         "by_learning_rate": [
             {
@@ -251,20 +255,21 @@ def _arms(dataset: xr.Dataset) -> list[dict[str, Any]]:
             "norm": norm,
             "baseline": baseline,
             "settings": {
-                label: setting_name(dataset, label, float(best.sel(norm=label)))
+                label: str(setting_of(dataset, label, float(best.sel(norm=label))))
                 for label in (baseline, norm)
             },
             "tried": whole.learning_rate.size,
-            **_pair(one, at_rates(whole.sel(norm=norm), rates.sel(norm=norm))),
+            **compare(one, at_rates(whole.sel(norm=norm), rates.sel(norm=norm))),
         }
         for norm in others
     ]
 
 
-def _pair(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
-    limits = first_evaluation(one), int(one.step.values[-1]), _factor(one, two)
+def compare(one: xr.Dataset, two: xr.Dataset, level: float = LEVEL) -> dict[str, Any]:
+    """Returns how far apart two networks end and how much sooner `two` is, each at its rates."""
+    limits = first_evaluation(one), int(one.step.values[-1]), _factor(one, two), level
     return {
-        "accuracy_difference": accuracy_difference(one, two),
+        "accuracy_difference": accuracy_difference(one, two, level),
         "speed_up": {
             f"{target:.2f}": speed_up(_steps(one, target), _steps(two, target), *limits)
             for target in TARGETS
@@ -272,27 +277,35 @@ def _pair(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def accuracy_difference(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
+def accuracy_difference(one: xr.Dataset, two: xr.Dataset, level: float = LEVEL) -> dict[str, Any]:
     """The accuracy of `two` less that of `one`, seed by seed, and what it decides."""
     before, after = (final_accuracy(runs).values for runs in (one, two))
     error = sampling_error(float(before.mean()), float(after.mean()), _test_examples(one))
     difference = after - before
     factor = _factor(one, two)
-    interval = mean_interval(difference, error, factor)
+    interval = mean_interval(difference, error, factor, level)
     within = margin(one)
     decided = verdict(interval, within)
-    needed = seeds_to_decide(difference, within, error, factor) if decided == "undecided" else None
-    return {**interval, "verdict": decided, "margin": within, "seeds_to_decide": needed}
+    needed = None
+    if decided == "undecided":
+        needed = seeds_to_decide(difference, within, error, factor, level)
+    return {
+        **interval,
+        "level": level,
+        "verdict": decided,
+        "margin": within,
+        "seeds_to_decide": needed,
+    }
 
 
-def _plain(value: Any) -> Any:
-    """`value` in JSON's own types: no arrays, no numpy scalars, no NaN."""
+def plain(value: Any) -> Any:
+    """Returns `value` in JSON's own types: no arrays, no numpy scalars, no NaN."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float):
         return float(f"{value:.6g}") if np.isfinite(value) else None
     return value

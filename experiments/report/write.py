@@ -16,14 +16,16 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from experiments.report import charts, distribution, figures
+from experiments.report.arms import chosen_settings
 from experiments.report.captions import CAPTIONS, DISTRIBUTION, VALUES
+from experiments.report.confirmation import summarize_confirmation
 from experiments.report.findings import findings, percent, points, stable_rate, times
 from experiments.report.pages import render
 from experiments.report.panels import Figure
 from experiments.report.runs import choices, judged, score_variable
 from experiments.report.summary import GRADIENT_FIGURES, summarize
 from experiments.report.tiles import Tile, arm_tiles, tiles
-from experiments.runner import results
+from experiments.runner import confirm, results
 from experiments.runner.folder import FIGURES, PAGE, SUMMARY
 from experiments.system import checksums
 from experiments.system.console import Console, printable
@@ -45,7 +47,7 @@ def write_report(directory: Path) -> Path:
     """
     directory = Path(directory)
     dataset = load_study(directory)
-    summary = summarize(dataset)
+    summary = {**summarize(dataset), "confirmation": _confirmation(directory, dataset)}
     summary = {**summary, "findings": findings(summary)}
     write_whole(directory / SUMMARY, (_json(summary) + "\n").encode())
     (directory / FIGURES).mkdir(exist_ok=True)
@@ -56,6 +58,13 @@ def write_report(directory: Path) -> Path:
     drawn = [f"{FIGURES}/{name}.svg" for name in figures.FIGURES]
     checksums.add(directory, [SUMMARY, *drawn, PAGE])
     return page
+
+
+def _confirmation(directory: Path, dataset: xr.Dataset) -> Summary | None:
+    plan, measured = confirm.planned(directory), confirm.confirmed(directory)
+    if plan is None or measured is None:
+        return None
+    return summarize_confirmation(measured, plan, chosen_settings(dataset))
 
 
 def print_table(summary: Summary, console: Console) -> None:
@@ -147,8 +156,34 @@ def gradient_rows(summary: Summary, dataset: xr.Dataset) -> tuple[list[str], Row
     return ["quantity", "layer", *networks], rows
 
 
+def confirmation_rows(confirmed: Summary, score: str) -> tuple[list[str], Rows]:
+    """A column for each norm at its chosen setting: what fresh seeds reach, and gain."""
+    networks = confirmed["norms"]
+    accuracy = [_interval(n["final_accuracy"], _percent) for n in networks.values()]
+    rows = [
+        ["setting", *(confirmed["settings"][name] for name in networks)],
+        [f"final test {score} (%)", *accuracy],
+    ]
+    pairs = [None, *confirmed["comparisons"]]
+    differences = [pair and pair["accuracy_difference"] for pair in pairs]
+    rows += [
+        [f"gained (points; {100 * confirmed['level']:g} % intervals)"]
+        + ["" if d is None else f"{_interval(d, points)}, {d['verdict']}" for d in differences],
+    ]
+    for target in next(iter(networks.values()))["steps_to"]:
+        goal = percent(float(target), 0)
+        rows.append(
+            [f"steps to {goal}", *(_arrival(n["steps_to"][target]) for n in networks.values())]
+        )
+        ratios = ["" if pair is None else _speed_up(pair["speed_up"][target]) for pair in pairs]
+        rows.append([f"speed-up to {goal}", *ratios])
+    return [f"on {len(confirmed['seeds'])} fresh seeds", *networks], rows
+
+
 def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
+    confirmed = summary.get("confirmation")
     return [
+        *([confirmation_rows(confirmed, summary["score"])] if confirmed else []),
         network_rows(summary),
         *(comparison_rows(c, summary["score"]) for c in summary["comparisons"]),
     ]
@@ -156,14 +191,20 @@ def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
 
 def _verdicts(summary: Summary) -> list[tuple[str, list[Tile]]]:
     """Titles and tiles: of arms at their best settings, and of networks at one value of a field."""
-    arms = [
-        (f"“{arm['norm']}” beside “{arm['baseline']}”, each at its best setting", arm_tiles(arm))
-        for arm in summary["arms"]
+    confirmed = summary.get("confirmation")
+    fresh = f", on {len(confirmed['seeds'])} fresh seeds" if confirmed else ""
+    compared = confirmed["comparisons"] if confirmed else summary["arms"]
+    found = []
+    if summary["arms"]:
+        found = [(f"{_beside(arm)} setting{fresh}", arm_tiles(arm)) for arm in compared]
+        fresh = ""
+    return found + [
+        (f"{_beside(c)} rate{fresh}", tiles(summary, c)) for c in summary["comparisons"]
     ]
-    return arms + [
-        (f"“{c['norm']}” beside “{c['baseline']}”, each at its best rate", tiles(summary, c))
-        for c in summary["comparisons"]
-    ]
+
+
+def _beside(comparison: Summary) -> str:
+    return f"“{comparison['norm']}” beside “{comparison['baseline']}”, each at its best"
 
 
 def load_study(directory: Path) -> xr.Dataset:

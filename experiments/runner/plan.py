@@ -19,6 +19,7 @@ from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
 from experiments.study.trace import trace
 from experiments.study.train import RunState
 from experiments.system.console import Console
+from experiments.system.text import counted
 
 
 class Cost(NamedTuple):
@@ -61,8 +62,9 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        f"{len(study.norms)} programs, one after the other, each compiled once for all its runs; "
-        f"{runs} runs of {study.steps} steps on {mesh.size} devices "
+        f"{counted(len(study.norms), 'program')}, one after the other, each compiled once for all "
+        f"its runs; {counted(runs, 'run')} of {counted(study.steps, 'step')} on "
+        f"{counted(mesh.size, 'device')} "
         f"({jax.devices()[0].device_kind}): about {_clock(total)}.",
         soft_wrap=True,
     )

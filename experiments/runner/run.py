@@ -28,6 +28,7 @@ from experiments.system.environment import environment
 from experiments.system.files import set_aside
 from experiments.system.interrupts import Interrupted, Stop
 from experiments.system.progress import Show, progress
+from experiments.system.text import counted
 
 if TYPE_CHECKING:
     from experiments.runner.events import Events
@@ -76,9 +77,10 @@ def run(
     machines.check_same("networks", json.dumps(known["programs"]).encode())
     machines.on_first(lambda: folder.claim(study, known, directory))
     console.print(
-        f"{study.name}: {len(networks_of(study))} networks x {len(study.learning_rates)} learning "
-        f"rates x {len(study.seeds)} seeds, {study.steps} steps each, on {jax.device_count()} "
-        f"devices ({jax.devices()[0].device_kind})",
+        f"{study.name}: {counted(len(networks_of(study)), 'network')} x "
+        f"{counted(len(study.learning_rates), 'learning rate')} x "
+        f"{counted(len(study.seeds), 'seed')}, {counted(study.steps, 'step')} each, on "
+        f"{counted(jax.device_count(), 'device')} ({jax.devices()[0].device_kind})",
         soft_wrap=True,
     )
     logs = [Rows(directory), *_events(directory, wanted=tensorboard)]
