@@ -11,8 +11,8 @@ import xarray as xr
 from scipy.stats import norm as gauss
 
 from experiments.bench.output import Report
+from experiments.report.readings import accuracy_difference
 from experiments.report.runs import at_rates, rates_chosen_by_others
-from experiments.report.summary import accuracy_difference
 from experiments.study.config import DEFAULTS
 from experiments.system.progress import announce
 

@@ -24,22 +24,22 @@ def arms(dataset: xr.Dataset) -> xr.Dataset:
 
     Of an arm with fewer settings than another some are there twice, which changes no choice.
     """
-    members = _members(dataset)
-    most = max(map(len, members.values()))
+    networks_of = members(dataset)
+    most = max(map(len, networks_of.values()))
     parts: list[xr.Dataset] = []
-    for networks in members.values():
+    for networks in networks_of.values():
         part = dataset.isel(norm=np.resize(networks, most))
         part = part.drop_vars([name for name in part.coords if part[name].dims == ("norm",)])
         part = part.stack(setting=("norm", "learning_rate"), create_index=False)
         part = part.drop_vars("learning_rate").rename(setting="learning_rate")
         settings = np.arange(part.sizes["learning_rate"], dtype=float)
         parts.append(part.assign_coords(learning_rate=settings))
-    return xr.concat(parts, "norm").assign_coords(norm=list(members))
+    return xr.concat(parts, "norm").assign_coords(norm=list(networks_of))
 
 
 def setting_of(dataset: xr.Dataset, label: str, setting: float) -> Setting:
     """Returns the values and the learning rate of one setting of `arms`."""
-    networks = _members(dataset)[label]
+    networks = members(dataset)[label]
     which, rate = divmod(int(setting), dataset.learning_rate.size)
     network = dataset.isel(norm=networks[which % len(networks)])
     values = {field: float(network[field]) for field in SWEPT if field in network.coords}
@@ -66,7 +66,7 @@ def opponents(dataset: xr.Dataset) -> list[tuple[str, str]]:
         baseline, *others = dataset.norm.values.tolist()
         return [(baseline, other) for other in others]
     fields = [field for field in SWEPT if field in dataset.coords]
-    first, *others = _members(dataset).values()
+    first, *others = members(dataset).values()
 
     def alike(one: int, other: int) -> bool:
         a, b = ([float(dataset[field][n]) for field in fields] for n in (one, other))
@@ -82,7 +82,7 @@ def opponents(dataset: xr.Dataset) -> list[tuple[str, str]]:
     ]
 
 
-def _members(dataset: xr.Dataset) -> dict[str, Any]:
+def members(dataset: xr.Dataset) -> dict[str, Any]:
     """Returns the positions of each norm's networks."""
     labels = dataset.label.values
     return {label: np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())}

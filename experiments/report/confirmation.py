@@ -6,7 +6,8 @@ from typing import Any
 import xarray as xr
 
 from experiments.report.inference import level_of_look
-from experiments.report.summary import compare, plain, scores
+from experiments.report.readings import compare, scores
+from experiments.report.summary import plain
 from experiments.runner.confirm import Plan, Setting
 
 DECIDED = ("better", "worse", "equal")

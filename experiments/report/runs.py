@@ -80,7 +80,7 @@ def best_learning_rates(dataset: xr.Dataset) -> xr.DataArray:
 
     On validation data where the study has them. Of rates that end equal, the smallest.
     """
-    return _choice(dataset).mean("seed").idxmax("learning_rate")
+    return choosing_score(dataset).mean("seed").idxmax("learning_rate")
 
 
 def rates_chosen_by_others(dataset: xr.Dataset) -> xr.DataArray:
@@ -90,7 +90,7 @@ def rates_chosen_by_others(dataset: xr.Dataset) -> xr.DataArray:
     varies with the choice too. More than ten seeds are left out in ten groups. One seed chooses for
     itself.
     """
-    final = _choice(dataset).transpose("norm", "seed", "learning_rate")
+    final = choosing_score(dataset).transpose("norm", "seed", "learning_rate")
     everyone = np.arange(final.seed.size)
     chosen = np.zeros(final.shape[:2], int)
     for group in np.array_split(everyone, min(everyone.size, GROUPS)):
@@ -100,7 +100,8 @@ def rates_chosen_by_others(dataset: xr.Dataset) -> xr.DataArray:
     return final.isel(learning_rate=0, drop=True).copy(data=rates)
 
 
-def _choice(dataset: xr.Dataset) -> xr.DataArray:
+def choosing_score(dataset: xr.Dataset) -> xr.DataArray:
+    """Returns each run's final score on validation data; on the test set, where there are none."""
     selects = score_variable(dataset).replace("test", "validation", 1)
     return _final(dataset.get(selects, judged(dataset)), dataset).astype(float)
 

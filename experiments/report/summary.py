@@ -12,33 +12,27 @@ import numpy as np
 import xarray as xr
 
 from experiments.report.arms import arms, has_arms, opponents, setting_of
-from experiments.report.inference import (
-    DISAGREEING,
-    LEVEL,
-    Estimate,
-    geometric_interval,
-    mean_interval,
-    sampling_error,
-    seeds_to_decide,
-    speed_up,
-    verdict,
+from experiments.report.budget import budget_curves
+from experiments.report.inference import mean_interval
+from experiments.report.readings import (
+    TARGETS,
+    accuracy_difference,
+    compare,
+    final_interval,
+    scores,
+    test_examples,
 )
 from experiments.report.runs import (
     FAILURES,
     at_rates,
     best_learning_rates,
     failed_runs,
-    final_accuracy,
-    first_evaluation,
-    judged,
     margin,
     rates_chosen_by_others,
     same_for_all,
     score_name,
-    steps_to,
 )
 
-TARGETS = (0.80, 0.90, 0.95)
 GRADIENT_FIGURES = (
     "gradient_norm",
     "gradient_norm_cv",
@@ -75,6 +69,15 @@ DEFINITIONS = {
     "run never arrives its steps are taken as the last step, and where it had arrived at the first "
     "evaluation as that one, so the ratio is a bound: `at least` or `at most`, or `unknown` where "
     "the bounds point both ways.",
+    "steps_curve": "The same at every whole percentage above chance that some run reaches; "
+    "`speed_up_curve` likewise.",
+    "budget": "What to expect of k settings of an arm tried with one seed each, drawn at random "
+    "without replacement: the test accuracy of the best of them by validation accuracy (by test "
+    "accuracy, where there are no validation data: then it flatters), as the exact mean over all "
+    "subsets of k; mean and interval are over seeds (after Dodge et al. 2019, Show your work).",
+    "confirmation": "Runs of the setting chosen for each norm, on seeds that chose nothing: no "
+    "interval needs a correction for the choice. With two planned looks each is of 97.5 %, so "
+    "that at most 5 % of studies are wrong at either (Bonferroni).",
     "did_not_learn": "Runs that failed by one rule at every rate: "
     + "; ".join(f"{name}: {rule}" for name, rule in FAILURES.items())
     + ".",
@@ -105,13 +108,14 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "learning_rates": dataset.learning_rate.values,
             "steps": dataset.step.values[-1],
             "evaluate_every": dataset.step.values[1] if dataset.step.size > 1 else None,
-            "test_examples": _test_examples(dataset),
+            "test_examples": test_examples(dataset),
             "margin": margin(dataset),
             "score": score,
             "validation": any(str(name).startswith("validation") for name in dataset),
             "targets": TARGETS,
             "norms": {norm: _network(dataset, norm) for norm in dataset.norm.values.tolist()},
             "arms": _arms(dataset),
+            "budget": budget_curves(dataset),
             "comparisons": [_comparison(dataset, *pair) for pair in opponents(dataset)],
             "definitions": {
                 word.replace("accuracy", score): text.replace("accuracy", score)
@@ -123,11 +127,6 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "environment": environment,
         }
     )
-
-
-def _test_examples(dataset: xr.Dataset) -> int | None:
-    # Another score is no share of right answers, and its sampling error is not known here.
-    return dataset.attrs.get("test_examples") if "test_accuracy" in dataset else None
 
 
 def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
@@ -148,7 +147,7 @@ def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
         "by_learning_rate": [
             {
                 "learning_rate": rate,
-                "final_accuracy": _accuracy(runs.sel(learning_rate=rate)),
+                "final_accuracy": final_interval(runs.sel(learning_rate=rate)),
             }
             for rate in runs.learning_rate.values
         ],
@@ -157,49 +156,9 @@ def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
 
 def _at_rate(runs: xr.Dataset, rates: xr.DataArray) -> dict[str, Any]:
     chosen = at_rates(runs, rates)
-    gradients = {name: _over_training(_intact(chosen)[name]) for name in GRADIENT_FIGURES}
+    finite = chosen.diverged_at < 0
+    gradients = {name: _over_training(chosen[name].where(finite)) for name in GRADIENT_FIGURES}
     return {**scores(chosen), "gradients": gradients}
-
-
-def scores(chosen: xr.Dataset, level: float = LEVEL) -> dict[str, Any]:
-    """Returns what a network reaches and when, of its runs `(seed, step)` at the chosen rates."""
-    return {
-        "final_accuracy": _accuracy(chosen, level),
-        "steps_to": {f"{target:.2f}": _arrivals(chosen, target, level) for target in TARGETS},
-    }
-
-
-def _steps(runs: xr.Dataset, target: float) -> np.ndarray:
-    return steps_to(judged(_intact(runs)), target).values
-
-
-def _factor(*networks: xr.Dataset) -> float:
-    """Returns how often the variance over seeds counts, for networks each at its seeds' rates."""
-    agreed = all(np.unique(runs.learning_rate.values).size == 1 for runs in networks)
-    return 1.0 if agreed else DISAGREEING
-
-
-def _intact(runs: xr.Dataset) -> xr.Dataset:
-    """Blanks all of a run whose loss stopped being finite: its good start is no result."""
-    return runs.where(runs.diverged_at < 0)
-
-
-def _accuracy(runs: xr.Dataset, level: float = LEVEL) -> Estimate:
-    accuracy = final_accuracy(runs).values
-    error = sampling_error(float(np.mean(accuracy)), 1.0, _test_examples(runs))
-    interval = mean_interval(accuracy, error, _factor(runs), level)
-    lowest = 0 if "test_accuracy" in runs else -np.inf
-    return {key: None if v is None else np.clip(v, lowest, 1) for key, v in interval.items()}
-
-
-def _arrivals(runs: xr.Dataset, target: float, level: float) -> dict[str, Any]:
-    steps, first = _steps(runs, target), first_evaluation(runs)
-    arrived, early = np.isfinite(steps), bool((steps <= first).any())
-    # The mean of those that arrive would be the better the more runs fail.
-    mean = geometric_interval(np.maximum(steps, 1) if arrived.all() else [], _factor(runs), level)
-    if early:
-        mean |= {"low": None, "high": None}
-    return {**mean, "reached": arrived.sum(), "of": steps.size, "at_most": early, "by_seed": steps}
 
 
 def _over_training(quantity: xr.DataArray) -> dict[str, Any]:
@@ -263,39 +222,6 @@ def _arms(dataset: xr.Dataset) -> list[dict[str, Any]]:
         }
         for norm in others
     ]
-
-
-def compare(one: xr.Dataset, two: xr.Dataset, level: float = LEVEL) -> dict[str, Any]:
-    """Returns how far apart two networks end and how much sooner `two` is, each at its rates."""
-    limits = first_evaluation(one), int(one.step.values[-1]), _factor(one, two), level
-    return {
-        "accuracy_difference": accuracy_difference(one, two, level),
-        "speed_up": {
-            f"{target:.2f}": speed_up(_steps(one, target), _steps(two, target), *limits)
-            for target in TARGETS
-        },
-    }
-
-
-def accuracy_difference(one: xr.Dataset, two: xr.Dataset, level: float = LEVEL) -> dict[str, Any]:
-    """The accuracy of `two` less that of `one`, seed by seed, and what it decides."""
-    before, after = (final_accuracy(runs).values for runs in (one, two))
-    error = sampling_error(float(before.mean()), float(after.mean()), _test_examples(one))
-    difference = after - before
-    factor = _factor(one, two)
-    interval = mean_interval(difference, error, factor, level)
-    within = margin(one)
-    decided = verdict(interval, within)
-    needed = None
-    if decided == "undecided":
-        needed = seeds_to_decide(difference, within, error, factor, level)
-    return {
-        **interval,
-        "level": level,
-        "verdict": decided,
-        "margin": within,
-        "seeds_to_decide": needed,
-    }
 
 
 def plain(value: Any) -> Any:

@@ -22,6 +22,7 @@ from experiments.report.confirmation import summarize_confirmation
 from experiments.report.findings import findings, percent, points, stable_rate, times
 from experiments.report.pages import render
 from experiments.report.panels import Figure
+from experiments.report.readings import TARGETS
 from experiments.report.runs import choices, judged, score_variable
 from experiments.report.summary import GRADIENT_FIGURES, summarize
 from experiments.report.tiles import Tile, arm_tiles, tiles
@@ -30,6 +31,8 @@ from experiments.runner.folder import FIGURES, PAGE, SUMMARY
 from experiments.system import checksums
 from experiments.system.console import Console, printable
 from experiments.system.files import write_whole
+
+_ESTIMATE = ("mean", "low", "high")
 
 Summary = dict[str, Any]
 Rows = list[list[str]]
@@ -126,6 +129,50 @@ def comparison_rows(comparison: Summary, score: str) -> tuple[list[str], Rows]:
         ratios = [_speed_up(pair["speed_up"][target]) for pair in pairs]
         rows.append([f"speed-up to {percent(float(target), 0)}", *ratios])
     return header, rows
+
+
+def budget_rows(summary: Summary) -> tuple[list[str], Rows]:
+    """A row for each number of settings tried, a column for each arm: the score to expect."""
+    arms = summary["budget"].values()
+    most = max(len(arm["tried"]) for arm in arms)
+
+    def after(arm: Summary, tried: int) -> str:
+        if tried > len(arm["tried"]):
+            return ""
+        return _interval({name: arm[name][tried - 1] for name in _ESTIMATE}, _percent)
+
+    shown = sorted({1, 2, 3, 5, 10, 20, 50, most} & {*range(1, most + 1)})
+    rows = [[str(tried), *(after(arm, tried) for arm in arms)] for tried in shown]
+    header = f"settings tried: test {summary['score']} to expect (%)"
+    return [header, *summary["budget"]], rows
+
+
+def pace_rows(summary: Summary) -> list[tuple[list[str], Rows]]:
+    """A table for each comparison, a row for each target: both networks' steps, and the ratio."""
+    if confirmed := summary.get("confirmation"):
+        return [_pace(c, c, confirmed["norms"], summary) for c in confirmed["comparisons"]]
+    return [_pace(c, c["best_rate"], summary["norms"], summary) for c in summary["comparisons"]]
+
+
+def _pace(
+    comparison: Summary, pair: Summary, networks: Summary, summary: Summary
+) -> tuple[list[str], Rows]:
+    names, curve = (comparison["baseline"], comparison["norm"]), pair["speed_up_curve"]
+    rows = []
+    for i, target in enumerate(curve["target"]):
+        if target >= 0.9 or round(100 * target) % 10 == 0:  # the last points are the dear ones
+            ratio = _speed_up({name: column[i] for name, column in curve.items()})
+            steps = [_seen_at(networks[name], target) for name in names]
+            rows.append([percent(target, 0), *steps, ratio])
+    return [f"steps to a test {summary['score']} of", *names, "speed-up"], rows
+
+
+def _seen_at(network: Summary, target: float) -> str:
+    curve, of = network["steps_curve"], network["steps_to"][f"{TARGETS[0]:.2f}"]["of"]
+    if target not in curve["target"]:
+        return "never"
+    at = curve["target"].index(target)
+    return _arrival({name: column[at] for name, column in curve.items()} | {"of": of})
 
 
 def rate_rows(summary: Summary) -> tuple[list[str], Rows]:
@@ -240,7 +287,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
         summary=summary,
         findings=summary["findings"],
         verdicts=_verdicts(summary),
-        tables=_tables(summary),
+        tables=[*_tables(summary), *pace_rows(summary), budget_rows(summary)],
         every_rate=rate_rows(summary),
         gradients=gradient_rows(summary, dataset),
         choices=[title for title, _ in compared],
