@@ -8,6 +8,7 @@ import xarray as xr
 
 from experiments.report.arms import arms, has_arms, members
 from experiments.report.inference import mean_interval
+from experiments.report.readings import within_score
 from experiments.report.runs import choosing_score, final_accuracy
 
 
@@ -26,7 +27,7 @@ def budget_curves(dataset: xr.Dataset) -> dict[str, dict[str, list[Any]]]:
         final = final_accuracy(runs).transpose("seed", "learning_rate").values
         chosen_by = choosing_score(runs).transpose("seed", "learning_rate").values
         curves = np.array([expected_best(*pair) for pair in zip(final, chosen_by)])
-        estimates = [mean_interval(at) for at in curves.T]
+        estimates = [within_score(mean_interval(at), runs) for at in curves.T]
         columns = {name: [each[name] for each in estimates] for name in ("mean", "low", "high")}
         found[norm] = {"tried": [*range(1, tried + 1)], **columns}
     return found

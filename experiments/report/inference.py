@@ -50,7 +50,7 @@ def mean_interval(
     mean = values.mean()
     if values.size == 1:
         return {"mean": mean, "low": None, "high": None}
-    half = _half_width(values.std(ddof=1), values.size, sampling, factor, level)
+    half = half_width(values.std(ddof=1), values.size, sampling, factor, level)
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
@@ -60,7 +60,8 @@ def geometric_interval(values: Any, factor: float = 1.0, level: float = LEVEL) -
     return {key: None if value is None else np.exp(value) for key, value in logs.items()}
 
 
-def _half_width(deviation: float, seeds: Any, sampling: float, factor: float, level: float) -> Any:
+def half_width(deviation: Any, seeds: Any, sampling: float, factor: float, level: float) -> Any:
+    """Returns half the interval of a mean; arguments as of `mean_interval`."""
     tail = (1 + level) / 2
     over_seeds = stats.t.ppf(tail, seeds - 1) * deviation * np.sqrt(factor / seeds)
     return np.hypot(over_seeds, stats.norm.ppf(tail) * sampling)
@@ -103,7 +104,7 @@ def seeds_to_decide(
         return None
     mean, deviation = abs(values.mean()), values.std(ddof=1)
     seeds = np.arange(values.size + 1, MOST_SEEDS + 1)
-    half = _half_width(deviation, seeds, sampling, factor, level)
+    half = half_width(deviation, seeds, sampling, factor, level)
     decided = seeds[(half < mean) | (mean + half <= margin)]
     return int(decided[0]) if decided.size else None
 

@@ -76,10 +76,14 @@ def _factor(*networks: xr.Dataset) -> float:
 
 
 def final_interval(runs: xr.Dataset, level: float = LEVEL) -> Estimate:
-    """Returns the mean final score with its interval, cut to what an accuracy can be."""
+    """Returns the mean final score with its interval."""
     accuracy = final_accuracy(runs).values
     error = sampling_error(float(np.mean(accuracy)), 1.0, test_examples(runs))
-    interval = mean_interval(accuracy, error, _factor(runs), level)
+    return within_score(mean_interval(accuracy, error, _factor(runs), level), runs)
+
+
+def within_score(interval: Estimate, runs: xr.Dataset) -> Estimate:
+    """Returns the interval of a score, cut to what an accuracy can be."""
     lowest = 0 if "test_accuracy" in runs else -np.inf
     return {key: None if v is None else np.clip(v, lowest, 1) for key, v in interval.items()}
 
