@@ -1,6 +1,9 @@
 """`run CONFIG --out DIR`: train, measure and report, from the start or from where it was left."""
 
+import dataclasses
+import itertools
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -54,6 +57,8 @@ class _Run(_Flags):
     comparison.html holds them against each other."""
     data_dir: Path | None = None
     """Folder with MNIST's four files. Otherwise JBN_DATA_DIR is asked, then they are downloaded."""
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NORM [NORM ...]")] = ()
+    """Labels of the norms to take, of those in the config; all by default."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Say what would be done, how long it takes and how much memory, and write nothing. Compiles
     each network and trains it a little, to know."""
@@ -124,6 +129,7 @@ def _choose(arguments: list[str]) -> "tuple[_Run, dict[str, Study]]":
     Run.__doc__ = _Run.__doc__
     parse = partial(tyro.cli, prog=f"{PROGRAM} run", args=arguments)
     with ending(BAD_INPUT, ValueError):
+        _check_lists(arguments)
         if arguments and not arguments[0].startswith("-"):
             studies = load_studies(Path(arguments[0]))
             shown = next(iter(studies.values()))
@@ -132,12 +138,30 @@ def _choose(arguments: list[str]) -> "tuple[_Run, dict[str, Study]]":
         else:
             chosen = parse(_Run)
             studies = load_studies(chosen.config)
+        studies = {name: _only(chosen.only, study) for name, study in studies.items()}
     if chosen.tensorboard and find_spec("tensorboardX") is None:
         with ending(BAD_INPUT, ModuleNotFoundError):
             raise ModuleNotFoundError(
                 "--tensorboard: needs a package that is absent: pip install tensorboardX"
             )
     return chosen, studies
+
+
+def _check_lists(arguments: list[str]) -> None:
+    for flag, value in itertools.pairwise(arguments):
+        if flag.startswith("--") and re.fullmatch(r"[-+.\deE]+(,[-+.\deE]*)+", value):
+            raise ValueError(
+                f"{flag} {value}: values are told apart by spaces, "
+                f"{flag} {' '.join(filter(None, value.split(',')))}"
+            )
+
+
+def _only(labels: tuple[str, ...], study: "Study") -> "Study":
+    """Returns the study of those norms that have one of `labels`, all of them without any."""
+    if unknown := [label for label in labels if label not in study.norms]:
+        raise ValueError(f"--only {unknown[0]}: the norms are {', '.join(study.norms)}.")
+    chosen = {label: norm for label, norm in study.norms.items() if not labels or label in labels}
+    return dataclasses.replace(study, norms=chosen)
 
 
 def _join(arguments: list[str]) -> Console:

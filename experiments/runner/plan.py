@@ -47,6 +47,7 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
     table = Table("network", *(Column(name, justify="right") for name in _COLUMNS))
     total = 0.0
     for label, model in traced.models.items():
+        console.print(f"{label}: compiling ..", soft_wrap=True)
         sweep = make_sweep(study, model, mesh)
         cost = measure(sweep, examples)
         runs += sweep.runs
