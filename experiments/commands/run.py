@@ -227,6 +227,7 @@ def _carry_out(work: _Work, chosen: _Run, *, command: str, console: Console, sto
                 command=command,
                 console=console,
                 stop=lambda: check_lock() or stop(),
+                programs={},
             )
             train(work.study, work.folder, tensorboard=chosen.tensorboard)
             if work.plan:

@@ -5,20 +5,22 @@ goes on where it was, and the result is, bit for bit, what it would have been.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 import xarray as xr
+from jax.sharding import Mesh
 
 from experiments.runner import checkpoint, folder, results
 from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver
 from experiments.runner.rows import ROWS, Evaluation, Rows
-from experiments.study.config import Study, as_json, networks_of
+from experiments.study.config import Study, as_json, networks_of, swept
 from experiments.study.examples import Examples
+from experiments.study.model import Model
 from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
 from experiments.study.trace import Traced, identity, trace
 from experiments.study.train import RunState
@@ -43,6 +45,7 @@ def run(
     console: Console,
     stop: Stop = interrupts.never,
     tensorboard: bool = False,
+    programs: "Programs | None" = None,
 ) -> None:
     """Trains and measures `study`; `directory` then holds its config and metrics.
 
@@ -57,6 +60,7 @@ def run(
         console: Where progress is shown: a bar on a terminal, a line now and then elsewhere.
         stop: Asked after each evaluation whether to end there. One process's answer is all's.
         tensorboard: Whether to write events for TensorBoard too.
+        programs: Those of studies before, which are not compiled again; this one's are added.
 
     Raises:
         ConfigError: when the study does not fit the devices, or a network of it fails.
@@ -85,7 +89,8 @@ def run(
     )
     logs = [Rows(directory), *_events(directory, wanted=tensorboard)]
     belongs_to = {"config": json.dumps(as_json(study)), "data": known["data"]}
-    under_way = _UnderWay(traced, directory, logs, console, stop, belongs_to)
+    compiled = _Programs(known["programs"], {} if programs is None else programs)
+    under_way = _UnderWay(traced, directory, logs, console, stop, belongs_to, compiled)
     with progress(console, len(study.norms) * study.steps, under_way.done) as show:
         under_way.finish(show)
     dataset = under_way.dataset.assign_attrs(command=command)
@@ -123,6 +128,26 @@ def _finish(dataset: xr.Dataset, directory: Path, logs: "Sequence[Rows | Events]
     checkpoint.clear(directory)
 
 
+Programs = dict[Hashable, Sweep]
+"""Of networks, by what tells their programs apart."""
+
+
+class _Programs(NamedTuple):
+    """The programs of a study's networks, compiled once for all studies that have them."""
+
+    identities: Mapping[str, str]
+    kept: Programs
+
+    def sweep(self, study: Study, label: str, model: Model, mesh: Mesh) -> Sweep:
+        key = (label, self.identities[label], study.evaluate_every, mesh)
+        networks, kept = swept(study, model.norm), self.kept.get(key)
+        runs = len(networks) * len(study.learning_rates) * len(study.seeds)
+        if kept is not None and runs <= kept.places:
+            return kept.of(study, networks)
+        self.kept[key] = sweep = make_sweep(study, model, mesh)
+        return sweep
+
+
 class _UnderWay:
     """A study with what it has measured so far, from the last checkpoint if there is one."""
 
@@ -134,13 +159,14 @@ class _UnderWay:
         console: Console,
         stop: Stop,
         belongs_to: Mapping[str, str],
+        programs: _Programs,
     ) -> None:
         self.study, self._traced = traced.study, traced
         self.dataset = results.blank(traced)
         self.done = 0
         """Steps of all networks together."""
         self._state: checkpoint.Arrays = {}
-        self._belongs_to = belongs_to
+        self._belongs_to, self._programs = belongs_to, programs
         self._saver, self._logs, self._stop = Saver(directory), logs, stop
         self._say = lambda text: console.print(text, soft_wrap=True)
         saved = machines.from_first(lambda: checkpoint.newest(directory, belongs_to, self._say))
@@ -154,7 +180,8 @@ class _UnderWay:
         examples = place(self._traced.examples, mesh)
         for i, (label, model) in enumerate(self._traced.models.items()):
             if self.done < (i + 1) * self.study.steps:
-                self._train(label, make_sweep(self.study, model, mesh), examples, show)
+                sweep = self._programs.sweep(self.study, label, model, mesh)
+                self._train(label, sweep, examples, show)
 
     def _train(self, label: str, sweep: Sweep, examples: Examples, show: Show) -> None:
         self._pause_if_asked()
@@ -170,25 +197,26 @@ class _UnderWay:
                 step + self.study.evaluate_every,
                 self.done + self.study.evaluate_every,
             )
-            measures, diverged_at = machines.fetch((measures, states.diverged_at))
+            measures, diverged_at = sweep.pick(machines.fetch((measures, states.diverged_at)))
             self._record(label, step, measures)
             self._note_divergence(label, step, diverged_at)
             show(label, self.done)
             ended = step == self.study.steps
             if ended or self._is_save_due() or self._asked_to_stop():
-                state = {} if ended else machines.fetch(states)
+                state = {} if ended else sweep.pick(machines.fetch(states))
                 machines.on_first(partial(self._save, state, sweep.runs))
                 self._pause_if_asked()
 
     def _begin(self, label: str, sweep: Sweep, examples: Examples) -> RunState:
         states = sweep.init(examples)
-        self._record(label, 0, machines.fetch(sweep.evaluate(examples, states)))
+        self._record(label, 0, sweep.pick(machines.fetch(sweep.evaluate(examples, states))))
         return states
 
     def _restore(self, sweep: Sweep, examples: Examples) -> RunState:
         like = jax.eval_shape(sweep.init, examples)
-        states = checkpoint.from_arrays(self._state, like, sweep.runs)
-        return machines.place(states, sweep.sharding)
+        filled = checkpoint.from_arrays(self._state, like, sweep.runs)
+        runs = jax.tree.map(lambda x: x[: sweep.runs], filled)
+        return machines.place(sweep.freeze(sweep.spread(runs)), sweep.sharding)
 
     def _record(self, label: str, step: int, measures: Any) -> None:
         results.record(self.dataset, label, step, measures)

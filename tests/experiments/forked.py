@@ -229,7 +229,7 @@ def fake_training() -> None:
             names = [n for n in blank.data_vars if n not in ("train_loss", "diverged_at")]
             return {n: _part(states.weights, blank[n].shape[4:]) for n in names}
 
-        return Sweep(init, advance, evaluate, sharding, runs)
+        return Sweep(init, advance, evaluate, sharding, runs, runs + -runs % mesh.size, init)
 
     def _part(weights: Any, shape: tuple[int, ...]) -> Any:
         chosen = np.arange(np.prod(shape, dtype=int)) % 50
