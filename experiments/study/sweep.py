@@ -43,12 +43,14 @@ class Sweep(NamedTuple):
     places: int
     """How many there is room for."""
     begin: Callable[..., RunState]
-    """(data, seeds, learning rates, swept, which places have a run) -> states."""
+    """(data, *numbers) -> states."""
+    numbers: tuple[Any, ...] = ()
+    """Seeds, learning rates and swept values, and which places have a run: what `init` gives it."""
 
     @property
     def _taken(self) -> np.ndarray:
         # Spread evenly, so that every device has its share.
-        return np.arange(self.runs) * (self.places // self.runs)
+        return np.arange(self.runs) * self.places // self.runs
 
     def pick(self, arrays: Any) -> Any:
         """Returns `arrays`, on the host, of the runs alone."""
@@ -56,8 +58,7 @@ class Sweep(NamedTuple):
 
     def spread(self, arrays: Any) -> Any:
         """Returns `arrays`, of the runs alone, with what there is to be in every place."""
-        per_run = self.places // self.runs
-        run_at = np.minimum(np.arange(self.places) // per_run, self.runs - 1)
+        run_at = np.searchsorted(self._taken, np.arange(self.places), side="right") - 1
         return jax.tree.map(lambda x: np.asarray(x)[run_at], arrays)
 
     def freeze(self, states: RunState) -> RunState:
@@ -78,7 +79,8 @@ class Sweep(NamedTuple):
         )
         is_run = np.zeros(self.places, bool)
         is_run[sweep._taken] = True
-        return sweep._replace(init=lambda data: self.begin(data, *sweep.spread(numbers), is_run))
+        filled = *sweep.spread(numbers), is_run
+        return sweep._replace(init=lambda data: self.begin(data, *filled), numbers=filled)
 
 
 def make_mesh(
@@ -163,7 +165,7 @@ def sweep_of(
     jit = partial(jax.jit, out_shardings=sharding)
 
     @jit
-    def begin(data: Examples, seeds: Any, rates: Any, values: Any, is_run: Any) -> RunState:
+    def init(data: Examples, seeds: Any, rates: Any, values: Any, is_run: Any) -> RunState:
         states = jax.vmap(partial(run.init, data))(seeds, rates, values)
         return states._replace(diverged_at=jnp.where(is_run, states.diverged_at, 0))
 
@@ -176,7 +178,7 @@ def sweep_of(
         return sharded(lambda d, s: every(unless_frozen(partial(run.evaluate, d)))(s))(data, states)
 
     places = runs + (-runs % mesh.size if by_runs else 0)
-    sweep = Sweep(begin, advance, evaluate, sharding, runs, places, begin)
+    sweep = Sweep(init, advance, evaluate, sharding, runs, places, init)
     return sweep.of(study, networks)
 
 

@@ -16,17 +16,24 @@ from jbn import Standard
 STEPS = [0, 20, 40]
 
 
-def carry_out(study, folder) -> tuple[xr.Dataset, str]:
+def carry_out(study, folder, programs=None) -> tuple[xr.Dataset, str]:
     said = io.StringIO()
     folder.mkdir(exist_ok=True)
-    run(study, folder, data_dir=None, command="the command", console=Console(file=said, width=200))
+    console = Console(file=said, width=200)
+    run(study, folder, data_dir=None, command="the command", console=console, programs=programs)
     return results.load(folder), said.getvalue()
 
 
 @pytest.fixture(scope="module")
-def measured(small, tmp_path_factory):
+def programs():
+    """Those of the small study, once it is `measured`."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def measured(small, tmp_path_factory, programs):
     folder = tmp_path_factory.mktemp("study")
-    return *carry_out(small(), folder), folder
+    return *carry_out(small(), folder, programs), folder
 
 
 def test_the_dataset_has_the_dimensions_of_the_study(measured):
@@ -72,6 +79,17 @@ def test_runs_repeated_in_another_order_are_bit_identical(measured, small, tmp_p
     labels = {"norm": ["batch norm"], "learning_rate": [3.0, 1.0, 0.1], "seed": [7, 0]}
     study = small(norms={"batch norm": Standard()}, learning_rates=(3.0, 1.0, 0.1), seeds=(7, 0))
     again, _ = carry_out(study, tmp_path)
+    xr.testing.assert_equal(dataset.sel(labels), again)
+
+
+def test_a_study_of_the_same_networks_compiles_nothing(
+    measured, programs, small, tmp_path, monkeypatch
+):
+    dataset, *_ = measured
+    monkeypatch.setattr("experiments.runner.run.make_sweep", None)
+    labels = {"norm": ["batch norm"], "learning_rate": [3.0], "seed": [7, 0]}
+    study = small(norms={"batch norm": Standard()}, learning_rates=(3.0,), seeds=(7, 0))
+    again, _ = carry_out(study, tmp_path, programs)
     xr.testing.assert_equal(dataset.sel(labels), again)
 
 
