@@ -140,7 +140,7 @@ class _Programs(NamedTuple):
 
     def sweep(self, study: Study, label: str, model: Model, mesh: Mesh) -> Sweep:
         key = (label, self.identities[label], study.evaluate_every, mesh)
-        networks, kept = swept(study, model.norm), self.kept.get(key)
+        networks, kept = swept(study, study.norms[label]), self.kept.get(key)
         runs = len(networks) * len(study.learning_rates) * len(study.seeds)
         if kept is not None and runs <= kept.places:
             return kept.of(study, networks)
