@@ -13,7 +13,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: compare test check quick fast docs docs-serve clean
 
 compare: .venv/.experiments
-	$(BIN)/python -m experiments run configs/digits.py --out runs/digits
+	$(BIN)/python -m experiments run configs/digits.py --out runs/digits --confirm 5
+	@echo "Open runs/digits/report.html in a browser: xdg-open or open runs/digits/report.html"
+	@echo "More: $(BIN)/python -m experiments --help; after . $(BIN)/activate, python -m experiments"
 
 test: check
 	$(BIN)/python -m pytest -n auto --dist loadgroup

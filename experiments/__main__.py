@@ -4,9 +4,11 @@ Nothing that imports JAX is imported here at the top: how many devices a CPU has
 """
 
 from experiments.system.interrupts import end_at_ctrl_c
+from experiments.system.packages import check_packages
 
 if __name__ == "__main__":
     end_at_ctrl_c()  # before what takes long to import
+    check_packages()
 
 import sys
 from collections.abc import Callable, Sequence
@@ -46,12 +48,15 @@ def _choose(
     used, 128 and the signal's number when stopped by one: 130 by Ctrl-C, 143 by SIGTERM.
 
     Args:
-        command: run CONFIG --out DIR: train, measure and report, or go on where it was stopped.
-            report DIR [DIR ...]: write the report of a finished study again, or compare several.
-            list DIR: the studies there, and how far they are. walkthrough: batch norm by hand, on
-            a small table. papers [NAME ...]: what papers claim, measured. atlas --out DIR:
-            when batch norm helps, over depth, rate, batch size and norm. bench op | accuracy |
-            memory | train | compiled: jbn beside other libraries. Each has its own --help.
+        command: Which; each has its own --help.
+
+            - run CONFIG --out DIR: train, measure, report; or go on.
+            - report DIR [DIR ...]: write a report again, or compare.
+            - list DIR: the studies there, and how far they are.
+            - walkthrough: batch norm by hand, on a small table.
+            - papers [NAME ...]: what papers claim, measured.
+            - atlas --out DIR: when batch norm helps, networks at 1080 settings.
+            - bench NAME: jbn beside other libraries.
     """
     return {
         "run": run_command.main,

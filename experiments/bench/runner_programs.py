@@ -23,11 +23,13 @@ def make(devices: Sequence[Any]) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
     [study] = load_studies(STUDY).values()
     mesh = make_mesh(devices)
     traced = trace(study)
-    examples = _placed(jax.eval_shape(lambda: traced.examples), NamedSharding(mesh, P()))
+    everywhere = NamedSharding(mesh, P())
+    examples = _placed(jax.eval_shape(lambda: traced.examples), everywhere)
     for network, model in traced.models.items():
         sweep = make_sweep(study, model, mesh)
         states = _placed(jax.eval_shape(sweep.init, examples), sweep.sharding)
-        yield network, sweep.init, (examples,)
+        numbers = _placed(jax.eval_shape(lambda sweep=sweep: sweep.numbers), everywhere)
+        yield network, sweep.begin, (examples, *numbers)
         yield network, sweep.advance, (examples, states)
         yield network, sweep.evaluate, (examples, states)
 

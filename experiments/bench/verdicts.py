@@ -10,9 +10,11 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import norm as gauss
 
+from experiments.bench import looks
 from experiments.bench.output import Report
+from experiments.report.readings import accuracy_difference
 from experiments.report.runs import at_rates, rates_chosen_by_others
-from experiments.report.summary import MARGIN, accuracy_difference
+from experiments.study.config import DEFAULTS
 from experiments.system.progress import announce
 
 RATES = (0.03, 0.1, 0.3, 1.0)
@@ -45,12 +47,17 @@ def measure(studies: int, seed: int) -> Report:
         announce(", ".join(f"{name} {value}" for name, value in case._asdict().items()))
         rows.append(case._asdict() | count(case, studies, np.random.default_rng(seed)))
     data = pd.DataFrame(rows)
+    announce("looks at growing data")
+    looked = looks.measure(looks.SCALE * studies, seed)
     tables = {
         f"{curve}, {_shared(examples)}": _table(data, curve, examples)
         for curve in CURVES
         for examples in EXAMPLES
     }
-    return Report("verdicts", "Verdicts on simulated studies", data, tables, _notes(studies, seed))
+    notes = _notes(studies, seed) + looks.notes(studies)
+    rows = pd.concat([data, looked], ignore_index=True)
+    tables |= looks.tables(looked)
+    return Report("verdicts", "Verdicts on simulated studies", rows, tables, notes)
 
 
 def count(case: Case, studies: int, rng: np.random.Generator) -> dict[str, float]:
@@ -124,6 +131,6 @@ def _notes(studies: int, seed: int) -> list[str]:
         "same at all rates; peaked: 6, 2, 0, 2 points lower.",
         f"Shared examples: right or wrong by a latent difficulty of which {ALIKE:.0%} of the "
         "variance is the example's own.",
-        f"Equal is right for gains up to the margin, {100 * MARGIN:g} points. Covered: intervals "
-        "that hold the true gain.",
+        f"Equal is right for gains up to the margin, {100 * DEFAULTS['margin']:g} points. Covered: "
+        "intervals that hold the true gain.",
     ]

@@ -16,7 +16,9 @@ def main(arguments: list[str]) -> None:
 
     def report(
         directories: Annotated[
-            tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR [DIR ...]")
+            tuple[Path, ...],
+            tyro.conf.Positional,
+            tyro.conf.arg(metavar="DIR [DIR ...]", help_behavior_hint="(required)"),
         ],
         out: Path = Path("comparison.html"),
     ):

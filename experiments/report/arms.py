@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from experiments.report.runs import best_learning_rates
+from experiments.runner.confirm import Setting
 from experiments.study.config import SWEPT
 
 
 def has_arms(dataset: xr.Dataset) -> bool:
-    """Tells whether some norm of a study has several networks."""
-    return "label" in dataset.coords and np.unique(dataset.label).size < dataset.norm.size
+    """Tells whether a study has networks of several values of a field."""
+    return "label" in dataset.coords
 
 
 def arms(dataset: xr.Dataset) -> xr.Dataset:
@@ -22,27 +24,37 @@ def arms(dataset: xr.Dataset) -> xr.Dataset:
 
     Of an arm with fewer settings than another some are there twice, which changes no choice.
     """
-    members = _members(dataset)
-    most = max(map(len, members.values()))
+    networks_of = members(dataset)
+    most = max(map(len, networks_of.values()))
     parts: list[xr.Dataset] = []
-    for networks in members.values():
+    for networks in networks_of.values():
         part = dataset.isel(norm=np.resize(networks, most))
         part = part.drop_vars([name for name in part.coords if part[name].dims == ("norm",)])
         part = part.stack(setting=("norm", "learning_rate"), create_index=False)
         part = part.drop_vars("learning_rate").rename(setting="learning_rate")
         settings = np.arange(part.sizes["learning_rate"], dtype=float)
         parts.append(part.assign_coords(learning_rate=settings))
-    return xr.concat(parts, "norm").assign_coords(norm=list(members))
+    return xr.concat(parts, "norm").assign_coords(norm=list(networks_of))
 
 
-def setting_name(dataset: xr.Dataset, label: str, setting: float) -> str:
-    """Returns the values and the learning rate of one setting of `arms`, in words."""
-    networks = _members(dataset)[label]
+def setting_of(dataset: xr.Dataset, label: str, setting: float) -> Setting:
+    """Returns the values and the learning rate of one setting of `arms`."""
+    networks = members(dataset)[label]
     which, rate = divmod(int(setting), dataset.learning_rate.size)
     network = dataset.isel(norm=networks[which % len(networks)])
     values = {field: float(network[field]) for field in SWEPT if field in network.coords}
-    words = [f"{field} {value:g}" for field, value in values.items() if not np.isnan(value)]
-    return ", ".join([*words, f"rate {dataset.learning_rate.values[rate]:g}"])
+    values = {field: value for field, value in values.items() if not np.isnan(value)}
+    return Setting(values, float(dataset.learning_rate[rate]))
+
+
+def chosen_settings(dataset: xr.Dataset) -> dict[str, Setting]:
+    """Returns the best setting of each norm, as `best_learning_rates` chooses."""
+    dataset = dataset.sortby("learning_rate")
+    if has_arms(dataset):
+        best = best_learning_rates(arms(dataset))
+        return {n: setting_of(dataset, n, float(best.sel(norm=n))) for n in best.norm.values}
+    best = best_learning_rates(dataset)
+    return {n: Setting({}, float(best.sel(norm=n))) for n in best.norm.values.tolist()}
 
 
 def opponents(dataset: xr.Dataset) -> list[tuple[str, str]]:
@@ -54,7 +66,7 @@ def opponents(dataset: xr.Dataset) -> list[tuple[str, str]]:
         baseline, *others = dataset.norm.values.tolist()
         return [(baseline, other) for other in others]
     fields = [field for field in SWEPT if field in dataset.coords]
-    first, *others = _members(dataset).values()
+    first, *others = members(dataset).values()
 
     def alike(one: int, other: int) -> bool:
         a, b = ([float(dataset[field][n]) for field in fields] for n in (one, other))
@@ -70,7 +82,7 @@ def opponents(dataset: xr.Dataset) -> list[tuple[str, str]]:
     ]
 
 
-def _members(dataset: xr.Dataset) -> dict[str, Any]:
+def members(dataset: xr.Dataset) -> dict[str, Any]:
     """Returns the positions of each norm's networks."""
     labels = dataset.label.values
     return {label: np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())}

@@ -7,6 +7,7 @@ Batch norm losing is worded as plainly as batch norm winning.
 from typing import Any
 
 from experiments.report.inference import verdict
+from experiments.system.text import counted
 
 Summary = dict[str, Any]
 
@@ -14,6 +15,8 @@ Summary = dict[str, Any]
 def findings(summary: Summary) -> dict[str, str]:
     """The two halves of the paragraph that opens a report: `shows` and `does_not_show`."""
     compared = [_arm(summary, arm) for arm in summary["arms"]]
+    if summary["arms"] and summary.get("confirmation"):
+        compared = [_confirmed(summary, c) for c in summary["confirmation"]["comparisons"]]
     compared += [_compared(summary, comparison) for comparison in summary["comparisons"]]
     return {
         "shows": "\n".join(compared or [_alone(summary)]),
@@ -42,6 +45,26 @@ def _arm(summary: Summary, arm: Summary) -> str:
     return _outcome(arm, arm, summary, where)
 
 
+def _confirmed(summary: Summary, comparison: Summary) -> str:
+    confirmed, norms = summary["confirmation"], (comparison["norm"], comparison["baseline"])
+    settings = "; ".join(f"“{label}” at {confirmed['settings'][label]}" for label in norms)
+    seeds = counted(len(confirmed["seeds"]), "seed")
+    where = f"On {seeds} that chose nothing, each at its best setting ({settings})"
+    sentence = _outcome(comparison, comparison, summary, where)
+    if len(confirmed["looks"]) > 1:
+        first, last = confirmed["looks"]
+        sentence += f" Looks were planned at {first} and at {last} seeds."
+    return sentence
+
+
+def confirmed_pair(summary: Summary, comparison: Summary) -> Summary | None:
+    """Returns what fresh seeds say of two networks that are arms of their own; None if nothing."""
+    if summary["arms"] or not summary.get("confirmation"):
+        return None
+    of_norm = {c["norm"]: c for c in summary["confirmation"]["comparisons"]}
+    return of_norm[comparison["norm"]]
+
+
 def _compared(summary: Summary, comparison: Summary) -> str:
     best, same = comparison["best_rate"], comparison["same_rate"]
     norm, baseline = comparison["norm"], comparison["baseline"]
@@ -59,6 +82,8 @@ def _compared(summary: Summary, comparison: Summary) -> str:
             _outcome(comparison, best, summary, where),
             _outcome(comparison, same, summary, alike),
         ]
+    if confirmed := confirmed_pair(summary, comparison):
+        sentences[0] = _confirmed(summary, confirmed)
     if tried > 1:
         sentences += [_rate_for_rate(comparison), _stability(summary, comparison)]
     return " ".join(sentences)
@@ -79,7 +104,8 @@ def _outcome(comparison: Summary, pair: Summary, summary: Summary, where: str) -
     if difference["verdict"] == "one seed":
         sentence += ", from one seed and so without an interval"
     else:
-        sentence += f" (95 % interval {points(difference['low'])} to {points(difference['high'])})"
+        interval = f"{points(difference['low'])} to {points(difference['high'])}"
+        sentence += f" ({100 * difference['level']:g} % interval {interval})"
     if difference["verdict"] == "undecided":
         sentence += f"; {_what_would_decide(difference, summary)}"
     return f"{sentence}; {_sooner(norm, baseline, pair['speed_up'])}."
@@ -190,12 +216,12 @@ def _edges(summary: Summary) -> str:
 
 
 def _limits(summary: Summary) -> str:
-    seeds, every = len(summary["seeds"]), summary["evaluate_every"]
+    seeds, every, score = len(summary["seeds"]), summary["evaluate_every"], summary["score"]
     network = summary["config"].get("network", "One network")
-    split = "validation" if summary["validation"] else "test"
-    chosen = (
-        f"; and each seed is read at the rate that the others chose by {split} {summary['score']}"
-    )
+    by = f"by validation {score}; what is reported is test {score}"
+    if not summary["validation"]:
+        by = f"by test {score}, for want of validation data"
+    chosen = f"; and each seed is read at the rate that the others chose {by}"
     chance = (
         "With one seed nothing here can be told from chance"
         if seeds == 1
@@ -206,7 +232,7 @@ def _limits(summary: Summary) -> str:
         chance += f", and the sampling error of the {shared} test examples, which all seeds share"
     return " ".join(
         [
-            f"Test {summary['score']} is measured with population statistics, recalibrated on the "
+            f"Test {score} is measured with population statistics, recalibrated on the "
             "training data, so no early point suffers from a running average that is still warming "
             "up.",
             f"{chance}{chosen if len(summary['learning_rates']) > 1 else ''}.",

@@ -1,9 +1,12 @@
 """Runs of a study: which learned, which learning rate is chosen, and when a target is reached."""
 
+import json
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+
+from experiments.study.config import DEFAULTS
 
 ABOVE_CHANCE = 0.1
 KEPT = 0.8
@@ -35,6 +38,11 @@ def score_name(dataset: xr.Dataset) -> str:
 def chance(dataset: xr.Dataset) -> float:
     """Returns the score of guessing."""
     return dataset.attrs.get("chance", 0.1)
+
+
+def margin(dataset: xr.Dataset) -> float:
+    """Returns within how much two scores are equal, as the study names it."""
+    return json.loads(dataset.attrs.get("config", "{}")).get("margin", DEFAULTS["margin"])
 
 
 def final_accuracy(dataset: xr.Dataset) -> xr.DataArray:
@@ -72,7 +80,7 @@ def best_learning_rates(dataset: xr.Dataset) -> xr.DataArray:
 
     On validation data where the study has them. Of rates that end equal, the smallest.
     """
-    return _choice(dataset).mean("seed").idxmax("learning_rate")
+    return choosing_score(dataset).mean("seed").idxmax("learning_rate")
 
 
 def rates_chosen_by_others(dataset: xr.Dataset) -> xr.DataArray:
@@ -82,7 +90,7 @@ def rates_chosen_by_others(dataset: xr.Dataset) -> xr.DataArray:
     varies with the choice too. More than ten seeds are left out in ten groups. One seed chooses for
     itself.
     """
-    final = _choice(dataset).transpose("norm", "seed", "learning_rate")
+    final = choosing_score(dataset).transpose("norm", "seed", "learning_rate")
     everyone = np.arange(final.seed.size)
     chosen = np.zeros(final.shape[:2], int)
     for group in np.array_split(everyone, min(everyone.size, GROUPS)):
@@ -92,7 +100,8 @@ def rates_chosen_by_others(dataset: xr.Dataset) -> xr.DataArray:
     return final.isel(learning_rate=0, drop=True).copy(data=rates)
 
 
-def _choice(dataset: xr.Dataset) -> xr.DataArray:
+def choosing_score(dataset: xr.Dataset) -> xr.DataArray:
+    """Returns each run's final score on validation data; on the test set, where there are none."""
     selects = score_variable(dataset).replace("test", "validation", 1)
     return _final(dataset.get(selects, judged(dataset)), dataset).astype(float)
 

@@ -11,34 +11,29 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.report.arms import arms, has_arms, opponents, setting_name
-from experiments.report.inference import (
-    DISAGREEING,
-    Estimate,
-    geometric_interval,
-    mean_interval,
-    sampling_error,
-    seeds_to_decide,
-    speed_up,
-    verdict,
+from experiments.report.arms import arms, has_arms, opponents, setting_of
+from experiments.report.budget import budget_curves
+from experiments.report.inference import mean_interval
+from experiments.report.readings import (
+    TARGETS,
+    accuracy_difference,
+    compare,
+    final_interval,
+    scores,
+    test_examples,
 )
 from experiments.report.runs import (
     FAILURES,
     at_rates,
     best_learning_rates,
     failed_runs,
-    final_accuracy,
-    first_evaluation,
-    judged,
+    margin,
     rates_chosen_by_others,
     same_for_all,
     score_name,
-    steps_to,
 )
 from experiments.report.seconds import seconds_per_step
 
-TARGETS = (0.80, 0.90, 0.95)
-MARGIN = 0.005
 GRADIENT_FIGURES = (
     "gradient_norm",
     "gradient_norm_cv",
@@ -55,9 +50,10 @@ DEFINITIONS = {
     "readings are correlated (docs/results/verdicts.md). Cut to [0, 1] for an accuracy; for "
     "steps and their ratios taken in logarithms. A comparison is paired by seed. With one seed "
     "there is none. Each interval stands alone: no correction is made for how many are shown.",
-    "verdict": "Of an accuracy difference: equal if its interval lies within the margin, better or "
-    "worse if it lies above or below zero, else undecided; then the number of seeds that would "
-    "decide if mean and spread stayed as they are, unless the test set is the limit.",
+    "verdict": "Of an accuracy difference: equal if its interval lies within the margin that the "
+    "study names, better or worse if it lies above or below zero, else undecided; then the number "
+    "of seeds that would decide if mean and spread stayed as they are, unless the test set is the "
+    "limit.",
     "best_learning_rate": "The one of the highest mean final accuracy over all seeds, on "
     "validation data if the study has them, else on the test set.",
     "final_accuracy": "Test accuracy at the last step. Each seed is read at the rate that the "
@@ -74,6 +70,15 @@ DEFINITIONS = {
     "run never arrives its steps are taken as the last step, and where it had arrived at the first "
     "evaluation as that one, so the ratio is a bound: `at least` or `at most`, or `unknown` where "
     "the bounds point both ways.",
+    "steps_curve": "The same at every whole percentage above chance that some run reaches; "
+    "`speed_up_curve` likewise.",
+    "budget": "What to expect of k settings of an arm tried with one seed each, drawn at random "
+    "without replacement: the test accuracy of the best of them by validation accuracy (by test "
+    "accuracy, where there are no validation data: then it flatters), as the exact mean over all "
+    "subsets of k; mean and interval are over seeds (after Dodge et al. 2019, Show your work).",
+    "confirmation": "Runs of the setting chosen for each norm, on seeds that chose nothing: no "
+    "interval needs a correction for the choice. With two planned looks each is of 97.5 %, so "
+    "that at most 5 % of studies are wrong at either (Bonferroni).",
     "did_not_learn": "Runs that failed by one rule at every rate: "
     + "; ".join(f"{name}: {rule}" for name, rule in FAILURES.items())
     + ".",
@@ -101,20 +106,21 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
     score = score_name(dataset)
     config = json.loads(dataset.attrs.get("config", "{}"))
     environment = json.loads(dataset.attrs.get("environment", "{}"))
-    return _plain(
+    return plain(
         {
             **{key: dataset.attrs.get(key) for key in ("name", "claim", "data")},
             "seeds": dataset.seed.values,
             "learning_rates": dataset.learning_rate.values,
             "steps": dataset.step.values[-1],
             "evaluate_every": np.diff(dataset.step.values).max() if dataset.step.size > 1 else None,
-            "test_examples": _test_examples(dataset),
-            "margin": MARGIN,
+            "test_examples": test_examples(dataset),
+            "margin": margin(dataset),
             "score": score,
             "validation": any(str(name).startswith("validation") for name in dataset),
             "targets": TARGETS,
             "norms": {norm: _network(dataset, norm) for norm in dataset.norm.values.tolist()},
             "arms": _arms(dataset),
+            "budget": budget_curves(dataset),
             "comparisons": [_comparison(dataset, *pair) for pair in opponents(dataset)],
             "definitions": {
                 word.replace("accuracy", score): text.replace("accuracy", score)
@@ -126,11 +132,6 @@ def summarize(dataset: xr.Dataset) -> dict[str, Any]:
             "environment": environment,
         }
     )
-
-
-def _test_examples(dataset: xr.Dataset) -> int | None:
-    # Another score is no share of right answers, and its sampling error is not known here.
-    return dataset.attrs.get("test_examples") if "test_accuracy" in dataset else None
 
 
 def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
         "by_learning_rate": [
             {
                 "learning_rate": rate,
-                "final_accuracy": _accuracy(runs.sel(learning_rate=rate)),
+                "final_accuracy": final_interval(runs.sel(learning_rate=rate)),
             }
             for rate in runs.learning_rate.values
         ],
@@ -161,46 +162,9 @@ def _network(dataset: xr.Dataset, norm: str) -> dict[str, Any]:
 
 def _at_rate(runs: xr.Dataset, rates: xr.DataArray) -> dict[str, Any]:
     chosen = at_rates(runs, rates)
-    first, factor = first_evaluation(runs), _factor(chosen)
-    return {
-        "final_accuracy": _accuracy(chosen),
-        "steps_to": {
-            f"{target:.2f}": _arrivals(_steps(chosen, target), first, factor) for target in TARGETS
-        },
-        "gradients": {name: _over_training(_intact(chosen)[name]) for name in GRADIENT_FIGURES},
-    }
-
-
-def _steps(runs: xr.Dataset, target: float) -> np.ndarray:
-    return steps_to(judged(_intact(runs)), target).values
-
-
-def _factor(*networks: xr.Dataset) -> float:
-    """Returns how often the variance over seeds counts, for networks each at its seeds' rates."""
-    agreed = all(np.unique(runs.learning_rate.values).size == 1 for runs in networks)
-    return 1.0 if agreed else DISAGREEING
-
-
-def _intact(runs: xr.Dataset) -> xr.Dataset:
-    """Blanks all of a run whose loss stopped being finite: its good start is no result."""
-    return runs.where(runs.diverged_at < 0)
-
-
-def _accuracy(runs: xr.Dataset) -> Estimate:
-    accuracy = final_accuracy(runs).values
-    error = sampling_error(float(np.mean(accuracy)), 1.0, _test_examples(runs))
-    interval = mean_interval(accuracy, error, _factor(runs))
-    lowest = 0 if "test_accuracy" in runs else -np.inf
-    return {key: None if v is None else np.clip(v, lowest, 1) for key, v in interval.items()}
-
-
-def _arrivals(steps: np.ndarray, first: int, factor: float) -> dict[str, Any]:
-    arrived, early = np.isfinite(steps), bool((steps <= first).any())
-    # The mean of those that arrive would be the better the more runs fail.
-    mean = geometric_interval(np.maximum(steps, 1) if arrived.all() else [], factor)
-    if early:
-        mean |= {"low": None, "high": None}
-    return {**mean, "reached": arrived.sum(), "of": steps.size, "at_most": early, "by_seed": steps}
+    finite = chosen.diverged_at < 0
+    gradients = {name: _over_training(chosen[name].where(finite)) for name in GRADIENT_FIGURES}
+    return {**scores(chosen), "gradients": gradients}
 
 
 def _over_training(quantity: xr.DataArray) -> dict[str, Any]:
@@ -226,11 +190,11 @@ def _comparison(dataset: xr.Dataset, baseline: str, norm: str) -> dict[str, Any]
         "baseline": baseline,
         "best_rate": {
             "learning_rate": {name: float(best.sel(norm=name)) for name in (baseline, norm)},
-            **_pair(at_rates(one, own), at_rates(two, rates.sel(norm=norm))),
+            **compare(at_rates(one, own), at_rates(two, rates.sel(norm=norm))),
         },
         "same_rate": {
             "learning_rate": dict.fromkeys((baseline, norm), float(best.sel(norm=baseline))),
-            **_pair(at_rates(one, own), at_rates(two, own)),
+            **compare(at_rates(one, own), at_rates(two, own)),
         },
         "by_learning_rate": [
             {
@@ -257,47 +221,24 @@ def _arms(dataset: xr.Dataset) -> list[dict[str, Any]]:
             "norm": norm,
             "baseline": baseline,
             "settings": {
-                label: setting_name(dataset, label, float(best.sel(norm=label)))
+                label: str(setting_of(dataset, label, float(best.sel(norm=label))))
                 for label in (baseline, norm)
             },
             "tried": whole.learning_rate.size,
-            **_pair(one, at_rates(whole.sel(norm=norm), rates.sel(norm=norm))),
+            **compare(one, at_rates(whole.sel(norm=norm), rates.sel(norm=norm))),
         }
         for norm in others
     ]
 
 
-def _pair(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
-    limits = first_evaluation(one), int(one.step.values[-1]), _factor(one, two)
-    return {
-        "accuracy_difference": accuracy_difference(one, two),
-        "speed_up": {
-            f"{target:.2f}": speed_up(_steps(one, target), _steps(two, target), *limits)
-            for target in TARGETS
-        },
-    }
-
-
-def accuracy_difference(one: xr.Dataset, two: xr.Dataset) -> dict[str, Any]:
-    """The accuracy of `two` less that of `one`, seed by seed, and what it decides."""
-    before, after = (final_accuracy(runs).values for runs in (one, two))
-    error = sampling_error(float(before.mean()), float(after.mean()), _test_examples(one))
-    difference = after - before
-    factor = _factor(one, two)
-    interval = mean_interval(difference, error, factor)
-    decided = verdict(interval, MARGIN)
-    needed = seeds_to_decide(difference, MARGIN, error, factor) if decided == "undecided" else None
-    return {**interval, "verdict": decided, "seeds_to_decide": needed}
-
-
-def _plain(value: Any) -> Any:
-    """`value` in JSON's own types: no arrays, no numpy scalars, no NaN."""
+def plain(value: Any) -> Any:
+    """Returns `value` in JSON's own types: no arrays, no numpy scalars, no NaN."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float):
         return float(f"{value:.6g}") if np.isfinite(value) else None
     return value

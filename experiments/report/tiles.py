@@ -3,7 +3,14 @@
 import math
 from typing import Any, NamedTuple
 
-from experiments.report.findings import highest_known, percent, points, stable_rate, times
+from experiments.report.findings import (
+    confirmed_pair,
+    highest_known,
+    percent,
+    points,
+    stable_rate,
+    times,
+)
 from experiments.report.inference import verdict
 
 Summary = dict[str, Any]
@@ -30,7 +37,7 @@ class Tile(NamedTuple):
 
 def tiles(summary: Summary, comparison: Summary) -> list[Tile]:
     """Returns what a comparison, each network at its best rate, says of accuracy, pace, rates."""
-    pair = comparison["best_rate"]
+    pair = confirmed_pair(summary, comparison) or comparison["best_rate"]
     return [
         _accuracy(pair["accuracy_difference"]),
         _pace(pair["speed_up"]),
@@ -44,7 +51,8 @@ def arm_tiles(arm: Summary) -> list[Tile]:
 
 
 def _accuracy(difference: Summary) -> Tile:
-    answer = {"better": "Higher", "worse": "Lower", "equal": "Practically equal"}
+    equal = f"Equal within {100 * difference['margin']:g} points"
+    answer = {"better": "Higher", "worse": "Lower", "equal": equal}
     number = f"{points(difference['mean'])} points"
     if difference["low"] is None:
         return Tile("Does it end higher?", "One seed cannot tell", number, "", None)

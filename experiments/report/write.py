@@ -16,18 +16,23 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from experiments.report import figures
+from experiments.report.arms import chosen_settings
 from experiments.report.captions import CAPTIONS, DISTRIBUTION, VALUES
+from experiments.report.confirmation import summarize_confirmation
 from experiments.report.drawing import drawn_of
 from experiments.report.findings import findings, percent, points, stable_rate, times
 from experiments.report.pages import render
+from experiments.report.readings import TARGETS
 from experiments.report.runs import judged, score_variable
 from experiments.report.summary import GRADIENT_FIGURES, summarize
 from experiments.report.tiles import Tile, arm_tiles, tiles
-from experiments.runner import results
+from experiments.runner import confirm, results
 from experiments.runner.folder import FIGURES, PAGE, SUMMARY
 from experiments.system import checksums
 from experiments.system.console import Console, printable
 from experiments.system.files import write_whole
+
+_ESTIMATE = ("mean", "low", "high")
 
 Summary = dict[str, Any]
 Rows = list[list[str]]
@@ -45,7 +50,7 @@ def write_report(directory: Path) -> Path:
     """
     directory = Path(directory)
     dataset = load_study(directory)
-    summary = summarize(dataset)
+    summary = {**summarize(dataset), "confirmation": _confirmation(directory, dataset)}
     summary = {**summary, "findings": findings(summary)}
     write_whole(directory / SUMMARY, (_json(summary) + "\n").encode())
     (directory / FIGURES).mkdir(exist_ok=True)
@@ -56,6 +61,13 @@ def write_report(directory: Path) -> Path:
     drawn = [f"{FIGURES}/{name}.svg" for name in figures.FIGURES]
     checksums.add(directory, [SUMMARY, *drawn, PAGE])
     return page
+
+
+def _confirmation(directory: Path, dataset: xr.Dataset) -> Summary | None:
+    plan, measured = confirm.planned(directory), confirm.confirmed(directory)
+    if plan is None or measured is None:
+        return None
+    return summarize_confirmation(measured, plan, chosen_settings(dataset))
 
 
 def print_table(summary: Summary, console: Console) -> None:
@@ -107,14 +119,60 @@ def comparison_rows(comparison: Summary, score: str) -> tuple[list[str], Rows]:
         rates = dict.fromkeys(map(_rate, reversed(pair["learning_rate"].values())))
         header.append(f"{where} ({' vs '.join(rates)})")
     gains = [_interval(pair["accuracy_difference"], points) for pair in pairs]
+    verdicts = [pair["accuracy_difference"]["verdict"] for pair in pairs]
+    within = 100 * pairs[0]["accuracy_difference"]["margin"]
     rows = [
         [f"test {score} gained (points)", *gains],
-        ["verdict", *(pair["accuracy_difference"]["verdict"] for pair in pairs)],
+        [f"verdict, equal within {within:g} points", *verdicts],
     ]
     for target in comparison["best_rate"]["speed_up"]:
         ratios = [_speed_up(pair["speed_up"][target]) for pair in pairs]
         rows.append([f"speed-up to {percent(float(target), 0)}", *ratios])
     return header, rows
+
+
+def budget_rows(summary: Summary) -> tuple[list[str], Rows]:
+    """A row for each number of settings tried, a column for each arm: the score to expect."""
+    arms = summary["budget"].values()
+    most = max(len(arm["tried"]) for arm in arms)
+
+    def after(arm: Summary, tried: int) -> str:
+        if tried > len(arm["tried"]):
+            return ""
+        return _interval({name: arm[name][tried - 1] for name in _ESTIMATE}, _percent)
+
+    shown = sorted({1, 2, 3, 5, 10, 20, 50, most} & {*range(1, most + 1)})
+    rows = [[str(tried), *(after(arm, tried) for arm in arms)] for tried in shown]
+    header = f"settings tried: test {summary['score']} to expect (%)"
+    return [header, *summary["budget"]], rows
+
+
+def pace_rows(summary: Summary) -> list[tuple[list[str], Rows]]:
+    """A table for each comparison, a row for each target: both networks' steps, and the ratio."""
+    if confirmed := summary.get("confirmation"):
+        return [_pace(c, c, confirmed["norms"], summary) for c in confirmed["comparisons"]]
+    return [_pace(c, c["best_rate"], summary["norms"], summary) for c in summary["comparisons"]]
+
+
+def _pace(
+    comparison: Summary, pair: Summary, networks: Summary, summary: Summary
+) -> tuple[list[str], Rows]:
+    names, curve = (comparison["baseline"], comparison["norm"]), pair["speed_up_curve"]
+    rows = []
+    for i, target in enumerate(curve["target"]):
+        if target >= 0.9 or round(100 * target) % 10 == 0:  # the last points are the dear ones
+            ratio = _speed_up({name: column[i] for name, column in curve.items()})
+            steps = [_seen_at(networks[name], target) for name in names]
+            rows.append([percent(target, 0), *steps, ratio])
+    return [f"steps to a test {summary['score']} of", *names, "speed-up"], rows
+
+
+def _seen_at(network: Summary, target: float) -> str:
+    curve, of = network["steps_curve"], network["steps_to"][f"{TARGETS[0]:.2f}"]["of"]
+    if target not in curve["target"]:
+        return "never"
+    at = curve["target"].index(target)
+    return _arrival({name: column[at] for name, column in curve.items()} | {"of": of})
 
 
 def rate_rows(summary: Summary) -> tuple[list[str], Rows]:
@@ -145,8 +203,34 @@ def gradient_rows(summary: Summary, dataset: xr.Dataset) -> tuple[list[str], Row
     return ["quantity", "layer", *networks], rows
 
 
+def confirmation_rows(confirmed: Summary, score: str) -> tuple[list[str], Rows]:
+    """A column for each norm at its chosen setting: what fresh seeds reach, and gain."""
+    networks = confirmed["norms"]
+    accuracy = [_interval(n["final_accuracy"], _percent) for n in networks.values()]
+    rows = [
+        ["setting", *(confirmed["settings"][name] for name in networks)],
+        [f"final test {score} (%)", *accuracy],
+    ]
+    pairs = [None, *confirmed["comparisons"]]
+    differences = [pair and pair["accuracy_difference"] for pair in pairs]
+    rows += [
+        [f"gained (points; {100 * confirmed['level']:g} % intervals)"]
+        + ["" if d is None else f"{_interval(d, points)}, {d['verdict']}" for d in differences],
+    ]
+    for target in next(iter(networks.values()))["steps_to"]:
+        goal = percent(float(target), 0)
+        rows.append(
+            [f"steps to {goal}", *(_arrival(n["steps_to"][target]) for n in networks.values())]
+        )
+        ratios = ["" if pair is None else _speed_up(pair["speed_up"][target]) for pair in pairs]
+        rows.append([f"speed-up to {goal}", *ratios])
+    return [f"on {len(confirmed['seeds'])} fresh seeds", *networks], rows
+
+
 def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
+    confirmed = summary.get("confirmation")
     return [
+        *([confirmation_rows(confirmed, summary["score"])] if confirmed else []),
         network_rows(summary),
         *(comparison_rows(c, summary["score"]) for c in summary["comparisons"]),
     ]
@@ -154,14 +238,20 @@ def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
 
 def _verdicts(summary: Summary) -> list[tuple[str, list[Tile]]]:
     """Titles and tiles: of arms at their best settings, and of networks at one value of a field."""
-    arms = [
-        (f"“{arm['norm']}” beside “{arm['baseline']}”, each at its best setting", arm_tiles(arm))
-        for arm in summary["arms"]
+    confirmed = summary.get("confirmation")
+    fresh = f", on {len(confirmed['seeds'])} fresh seeds" if confirmed else ""
+    compared = confirmed["comparisons"] if confirmed else summary["arms"]
+    found = []
+    if summary["arms"]:
+        found = [(f"{_beside(arm)} setting{fresh}", arm_tiles(arm)) for arm in compared]
+        fresh = ""
+    return found + [
+        (f"{_beside(c)} rate{fresh}", tiles(summary, c)) for c in summary["comparisons"]
     ]
-    return arms + [
-        (f"“{c['norm']}” beside “{c['baseline']}”, each at its best rate", tiles(summary, c))
-        for c in summary["comparisons"]
-    ]
+
+
+def _beside(comparison: Summary) -> str:
+    return f"“{comparison['norm']}” beside “{comparison['baseline']}”, each at its best"
 
 
 def load_study(directory: Path) -> xr.Dataset:
@@ -195,7 +285,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
         summary=summary,
         findings=summary["findings"],
         verdicts=_verdicts(summary),
-        tables=_tables(summary),
+        tables=[*_tables(summary), *pace_rows(summary), budget_rows(summary)],
         every_rate=rate_rows(summary),
         gradients=gradient_rows(summary, dataset),
         captions=captions,

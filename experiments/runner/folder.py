@@ -20,9 +20,17 @@ from experiments.system.files import PART, remove, set_aside, sweep_parts
 
 EVENTS = "tensorboard"
 PAGE, SUMMARY, FIGURES = "report.html", "summary.json", "figures"
+CONFIRMATION = "confirmation"
 # What a study writes in its folder, beside its config: nothing else there is replaced or removed.
 FILES = (results.METRICS, ROWS, SUMMARY, PAGE, SUMS)
-NAMES = (*FILES, *(f"{name}{PART}" for name in FILES), FIGURES, EVENTS, checkpoint.FOLDER)
+NAMES = (
+    *FILES,
+    *(f"{name}{PART}" for name in FILES),
+    FIGURES,
+    EVENTS,
+    checkpoint.FOLDER,
+    CONFIRMATION,
+)
 
 _AS_JSON = {name: show(value) if name == "task" else value for name, value in DEFAULTS.items()}
 _INSTEAD = "Choose another folder with --out, or remove this one."

@@ -22,6 +22,7 @@ from experiments.study.trace import trace
 from experiments.study.train import RunState
 from experiments.study.windows import plain_steps
 from experiments.system.console import Console
+from experiments.system.text import counted
 
 
 class Cost(NamedTuple):
@@ -51,6 +52,7 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
     table = Table("network", *(Column(name, justify="right") for name in _COLUMNS))
     total = 0.0
     for label, model in traced.models.items():
+        console.print(f"{label}: compiling ..", soft_wrap=True)
         sweep = make_sweep(study, model, mesh)
         cost = measure(sweep, examples, plain)
         runs += sweep.runs
@@ -66,8 +68,9 @@ def print_plan(study: Study, data_dir: Path | None, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        f"{len(study.norms)} programs, one after the other, each compiled once for all its runs; "
-        f"{runs} runs of {study.steps} steps on {mesh.size} devices "
+        f"{counted(len(study.norms), 'program')}, one after the other, each compiled once for all "
+        f"its runs; {counted(runs, 'run')} of {counted(study.steps, 'step')} on "
+        f"{counted(mesh.size, 'device')} "
         f"({jax.devices()[0].device_kind}): about {_clock(total)}.",
         soft_wrap=True,
     )

@@ -6,14 +6,15 @@ goes on where it was, and the result is, bit for bit, what it would have been.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 import xarray as xr
+from jax.sharding import Mesh
 
 from experiments.runner import checkpoint, folder, results
 from experiments.runner.checkpoint import Checkpoint, CheckpointError, Saver
@@ -21,8 +22,9 @@ from experiments.runner.measured import Mark, Record
 from experiments.runner.rows import ROWS, Evaluation, Rows, evaluated
 from experiments.runner.size import check_size
 from experiments.runner.variables import SECONDS
-from experiments.study.config import Study, as_json, networks_of
+from experiments.study.config import Study, as_json, networks_of, swept
 from experiments.study.examples import Examples
+from experiments.study.model import Model
 from experiments.study.sweep import Sweep, make_sweep, mesh_of, place
 from experiments.study.tasks import EXAMPLE_SCORE
 from experiments.study.trace import Traced, identity, trace
@@ -34,6 +36,7 @@ from experiments.system.environment import environment
 from experiments.system.files import set_aside
 from experiments.system.interrupts import Interrupted, Stop
 from experiments.system.progress import Show, progress
+from experiments.system.text import counted
 
 if TYPE_CHECKING:
     from experiments.runner.events import Events
@@ -48,6 +51,7 @@ def run(
     console: Console,
     stop: Stop = interrupts.never,
     tensorboard: bool = False,
+    programs: "Programs | None" = None,
 ) -> None:
     """Trains and measures `study`; `directory` then holds its config and metrics.
 
@@ -62,6 +66,7 @@ def run(
         console: Where progress is shown: a bar on a terminal, a line now and then elsewhere.
         stop: Asked after each evaluation whether to end there. One process's answer is all's.
         tensorboard: Whether to write events for TensorBoard too.
+        programs: Those of studies before, which are not compiled again; this one's are added.
 
     Raises:
         ConfigError: when the study does not fit the devices, or a network of it fails.
@@ -83,14 +88,16 @@ def run(
     machines.check_same("networks", json.dumps(known["programs"]).encode())
     machines.on_first(lambda: folder.claim(study, known, directory))
     console.print(
-        f"{study.name}: {len(networks_of(study))} networks x {len(study.learning_rates)} learning "
-        f"rates x {len(study.seeds)} seeds, {study.steps} steps each, on {jax.device_count()} "
-        f"devices ({jax.devices()[0].device_kind})",
+        f"{study.name}: {counted(len(networks_of(study)), 'network')} x "
+        f"{counted(len(study.learning_rates), 'learning rate')} x "
+        f"{counted(len(study.seeds), 'seed')}, {counted(study.steps, 'step')} each, on "
+        f"{counted(jax.device_count(), 'device')} ({jax.devices()[0].device_kind})",
         soft_wrap=True,
     )
     logs = [Rows(directory), *_events(directory, wanted=tensorboard)]
     belongs_to = {"config": json.dumps(as_json(study)), "data": known["data"]}
-    under_way = _UnderWay(traced, directory, logs, console, stop, belongs_to)
+    compiled = _Programs(known["programs"], {} if programs is None else programs)
+    under_way = _UnderWay(traced, directory, logs, console, stop, belongs_to, compiled)
     with progress(console, len(study.norms) * study.steps, under_way.done) as show:
         under_way.finish(show)
     dataset = under_way.dataset.assign_attrs(command=command)
@@ -128,6 +135,26 @@ def _finish(dataset: xr.Dataset, directory: Path, logs: "Sequence[Rows | Events]
     checkpoint.clear(directory)
 
 
+Programs = dict[Hashable, Sweep]
+"""Of networks, by what tells their programs apart."""
+
+
+class _Programs(NamedTuple):
+    """The programs of a study's networks, compiled once for all studies that have them."""
+
+    identities: Mapping[str, str]
+    kept: Programs
+
+    def sweep(self, study: Study, label: str, model: Model, mesh: Mesh) -> Sweep:
+        key = (label, self.identities[label], study.evaluate_every, mesh)
+        networks, kept = swept(study, study.norms[label]), self.kept.get(key)
+        runs = len(networks) * len(study.learning_rates) * len(study.seeds)
+        if kept is not None and runs <= kept.places:
+            return kept.of(study, networks)
+        self.kept[key] = sweep = make_sweep(study, model, mesh)
+        return sweep
+
+
 class _UnderWay:
     """A study with what it has measured so far, from the last checkpoint if there is one."""
 
@@ -139,13 +166,14 @@ class _UnderWay:
         console: Console,
         stop: Stop,
         belongs_to: Mapping[str, str],
+        programs: _Programs,
     ) -> None:
         self.study, self._traced = traced.study, traced
         self.dataset = results.blank(traced)
         self.done = 0
         """Steps of all networks together."""
         self._state: checkpoint.Arrays = {}
-        self._belongs_to = belongs_to
+        self._belongs_to, self._programs = belongs_to, programs
         self._saver, self._logs, self._stop = Saver(directory), logs, stop
         self._steps = self.dataset.step.values.tolist()
         self._say = lambda text: console.print(text, soft_wrap=True)
@@ -161,7 +189,8 @@ class _UnderWay:
         examples = place(self._traced.examples, mesh)
         for i, (label, model) in enumerate(self._traced.models.items()):
             if self.done < (i + 1) * self.study.steps:
-                self._train(label, make_sweep(self.study, model, mesh), examples, show)
+                sweep = self._programs.sweep(self.study, label, model, mesh)
+                self._train(label, sweep, examples, show)
 
     def _train(self, label: str, sweep: Sweep, examples: Examples, show: Show) -> None:
         self._pause_if_asked()
@@ -181,7 +210,7 @@ class _UnderWay:
             show(label, self.done)
             ended = step == self.study.steps
             if ended or self._is_save_due() or self._asked_to_stop():
-                state = {} if ended else machines.fetch(states)
+                state = {} if ended else sweep.pick(machines.fetch(states))
                 machines.on_first(partial(self._save, state, sweep.runs))
                 self._pause_if_asked()
 
@@ -195,17 +224,20 @@ class _UnderWay:
         jax.block_until_ready(measures)
         seconds = time.perf_counter() - begun
         measures = measures | sweep.evaluate(examples, states)
-        return states, machines.fetch(measures | {"diverged_at": states.diverged_at}), seconds
+        found = machines.fetch(measures | {"diverged_at": states.diverged_at})
+        return states, sweep.pick(found), seconds
 
     def _begin(self, label: str, sweep: Sweep, examples: Examples) -> RunState:
         states = sweep.init(examples)
-        self._record(label, 0, machines.fetch(sweep.evaluate(examples, states)), sweep.runs)
+        first = sweep.pick(machines.fetch(sweep.evaluate(examples, states)))
+        self._record(label, 0, first, sweep.runs)
         return states
 
     def _restore(self, sweep: Sweep, examples: Examples) -> RunState:
         like = jax.eval_shape(sweep.init, examples)
-        states = checkpoint.from_arrays(self._state, like, sweep.runs)
-        return machines.place(states, sweep.sharding)
+        filled = checkpoint.from_arrays(self._state, like, sweep.runs)
+        runs = jax.tree.map(lambda x: x[: sweep.runs], filled)
+        return machines.place(sweep.freeze(sweep.spread(runs)), sweep.sharding)
 
     def _record(self, label: str, step: int, measures: dict[str, np.ndarray], runs: int) -> None:
         if step < self.study.steps:

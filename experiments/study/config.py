@@ -124,6 +124,11 @@ class Study:
     epsilon: float | tuple[float, ...] = 1e-5
     """Added to a variant's variance before the square root; one or several."""
 
+    margin: float = 0.005
+    """How far apart two final scores may lie and count as equal: 0.005 is half a point of
+    accuracy. Reports call networks equal where the whole interval of their difference lies within
+    it."""
+
     data_parallel: bool = False
     """Spread each batch over the devices, and batch norm's moments with it, instead of the runs:
     for batches that are too large for one. The number of devices divides `batch_size`."""
@@ -153,6 +158,7 @@ class Study:
         check(
             self, "clip", lambda clip: clip is None or positive(clip), "a positive number, or None"
         )
+        check(self, "margin", positive, "a positive number, in the unit of the score")
         self._check_swept()
         check(self, "norms", lambda _: _are_told_apart(self), "labels that no network has")
         check_flags(self, "data_parallel")

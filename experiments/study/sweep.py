@@ -27,8 +27,9 @@ from jbn import batch_norm, init
 class Sweep(NamedTuple):
     """The functions of `Run`, over runs: every array of a state or a measure has a leading axis.
 
-    That axis runs over what is swept, then learning rates, then seeds; copies of the last run that
-    fill up the devices come after.
+    That axis has places for runs, in the order of what is swept, then learning rates, then seeds.
+    Places without a run fill up the devices: what they hold is never trained (on a CPU), and
+    `pick` leaves it out.
     """
 
     init: Callable[[Examples], RunState]
@@ -38,7 +39,48 @@ class Sweep(NamedTuple):
     sharding: NamedSharding
     """Of every array of a state."""
     runs: int
-    """How many there are, the copies not counted."""
+    """How many there are."""
+    places: int
+    """How many there is room for."""
+    begin: Callable[..., RunState]
+    """(data, *numbers) -> states."""
+    numbers: tuple[Any, ...] = ()
+    """Seeds, learning rates and swept values, and which places have a run: what `init` gives it."""
+
+    @property
+    def _taken(self) -> np.ndarray:
+        # Spread evenly, so that every device has its share.
+        return np.arange(self.runs) * self.places // self.runs
+
+    def pick(self, arrays: Any) -> Any:
+        """Returns `arrays`, on the host, of the runs alone."""
+        return jax.tree.map(lambda x: x[self._taken], arrays)
+
+    def spread(self, arrays: Any) -> Any:
+        """Returns `arrays`, of the runs alone, with what there is to be in every place."""
+        run_at = np.searchsorted(self._taken, np.arange(self.places), side="right") - 1
+        return jax.tree.map(lambda x: np.asarray(x)[run_at], arrays)
+
+    def freeze(self, states: RunState) -> RunState:
+        """Returns `states`, on the host, with those frozen that no run has the place of."""
+        frozen = np.zeros_like(states.diverged_at)
+        frozen[self._taken] = np.asarray(states.diverged_at)[self._taken]
+        return states._replace(diverged_at=frozen)
+
+    def of(self, study: Study, networks: Sequence[Mapping[str, float]] = ({},)) -> "Sweep":
+        """Returns the same programs for other rates, seeds and values, as many as there is room."""
+        runs = [*itertools.product(networks, study.learning_rates, study.seeds)]
+        sweep = self._replace(runs=len(runs))
+        values, rates, seeds = zip(*runs)
+        numbers = (
+            np.array(seeds, np.uint32),
+            np.array(rates, np.float32),
+            {name: np.array([v[name] for v in values], np.float32) for name in values[0]},
+        )
+        is_run = np.zeros(self.places, bool)
+        is_run[sweep._taken] = True
+        filled = *sweep.spread(numbers), is_run
+        return sweep._replace(init=lambda data: self.begin(data, *filled), numbers=filled)
 
 
 def make_mesh(
@@ -104,9 +146,12 @@ def sweep_of(
 
     For each of `networks`, whose values of what is swept are given.
     """
-    runs = [*itertools.product(networks, study.learning_rates, study.seeds)]
-    every = over_runs(mesh.devices.flat[0].platform)
+    runs = len(networks) * len(study.learning_rates) * len(study.seeds)
+    platform = mesh.devices.flat[0].platform
+    every = over_runs(platform)
     by_runs = "runs" in mesh.axis_names
+    # Mapped over, a run that is frozen costs nothing; side by side with others it must be computed.
+    unless_frozen = _unless_frozen if by_runs and platform == "cpu" else lambda function: function
     spec = P("runs") if by_runs else P()
 
     def sharded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -120,30 +165,42 @@ def sweep_of(
     jit = partial(jax.jit, out_shardings=sharding)
 
     @jit
-    def init(data: Examples) -> RunState:
-        filled = runs + [runs[-1]] * (-len(runs) % mesh.size if by_runs else 0)
-        values, rates, seeds = zip(*filled)
-        return jax.vmap(partial(run.init, data))(
-            jnp.array(seeds, jnp.uint32),
-            jnp.array(rates, jnp.float32),
-            {name: jnp.array([v[name] for v in values], jnp.float32) for name in values[0]},
-        )
+    def init(data: Examples, seeds: Any, rates: Any, values: Any, is_run: Any) -> RunState:
+        states = jax.vmap(partial(run.init, data))(seeds, rates, values)
+        return states._replace(diverged_at=jnp.where(is_run, states.diverged_at, 0))
 
     @partial(jit, donate_argnums=1)
     def advance(data: Examples, states: RunState, plain: Any = None) -> tuple[RunState, Measures]:
         def of_all(data: Examples, states: RunState, plain: Any) -> tuple[RunState, Measures]:
-            return every(lambda state: run.advance(data, state, plain))(states)
+            return every(unless_frozen(lambda state: run.advance(data, state, plain)))(states)
 
         return sharded(of_all)(data, states, plain)
 
     @jit
     def evaluate(data: Examples, states: RunState) -> Measures:
         def of_all(data: Examples, states: RunState, _: None) -> Measures:
-            return every(partial(run.evaluate, data))(states)
+            return every(unless_frozen(partial(run.evaluate, data)))(states)
 
         return sharded(of_all)(data, states, None)
 
-    return Sweep(init, advance, evaluate, sharding, len(runs))
+    places = runs + (-runs % mesh.size if by_runs else 0)
+    sweep = Sweep(init, advance, evaluate, sharding, runs, places, init)
+    return sweep.of(study, networks)
+
+
+def _unless_frozen(function: Callable[[RunState], Any]) -> Callable[[RunState], Any]:
+    """Leaves a run that is frozen as it is, and what would be measured of it blank."""
+
+    def blank(found: Any) -> jax.Array:
+        return jnp.full(found.shape, jnp.nan if found.dtype.kind == "f" else -1, found.dtype)
+
+    def frozen(state: RunState) -> Any:
+        found = jax.eval_shape(function, state)
+        if isinstance(found, dict):
+            return jax.tree.map(blank, found)
+        return state, jax.tree.map(blank, found[1])
+
+    return lambda state: jax.lax.cond(state.diverged_at < 0, function, frozen, state)
 
 
 def over_runs(platform: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -16,6 +16,11 @@ _OTHER_THAN_TEXT = {
 }  # fmt: skip
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns `1 seed`, `2 seeds`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def is_plain(value: object) -> bool:
     """Whether `value` is text without controls, halves of characters, or spaces at its ends."""
     return isinstance(value, str) and value.isprintable() and value == value.strip() != ""

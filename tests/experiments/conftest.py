@@ -13,7 +13,7 @@ from experiments.study.examples import Examples
 SMALL = Study(
     name="small",
     claim="none",
-    data=Digits(),
+    data=Digits(validation=0),
     norms={"no norm": None, "batch norm": Standard()},
     network=MLP((8, 6), "sigmoid"),
     init_std=0.3,
@@ -53,7 +53,7 @@ def small():
 
 @pytest.fixture(scope="session")
 def digits() -> Examples:
-    return Digits().load()
+    return Digits(validation=0).load()
 
 
 @pytest.fixture(scope="module")

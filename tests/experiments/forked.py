@@ -232,7 +232,7 @@ def fake_training() -> None:
             measured = {n: _part(states.weights, blank[n].shape[4:]) for n in names}
             return measured | {"test_example_score": right}
 
-        return Sweep(init, advance, evaluate, sharding, runs)
+        return Sweep(init, advance, evaluate, sharding, runs, runs + -runs % mesh.size, init)
 
     def _part(weights: Any, shape: tuple[int, ...]) -> Any:
         chosen = np.arange(np.prod(shape, dtype=int)) % 50

@@ -116,7 +116,7 @@ def test_the_runners_programs_are_those_of_make_compare():
         (network, program.__name__, len(arguments))
         for network, program, arguments in runner_programs.make(jax.devices())
     ]
-    programs = [("init", 1), ("advance", 2), ("evaluate", 2)]
+    programs = [("init", 5), ("advance", 2), ("evaluate", 2)]
     assert found == [(name, *p) for name in ("no norm", "batch norm") for p in programs]
     _, init, arguments = next(runner_programs.make(jax.devices()))
     counted = compiled.count(compiled.compile_program(init, arguments), compiled.MIB, 0)

@@ -95,6 +95,14 @@ def test_help_of_run_explains_fields_and_shows_the_defaults_of_the_config(config
     assert "(default: 0.1 1.0)" in shown
 
 
+def test_help_tells_the_commands_apart(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    lines = [line.strip("│ ") for line in capsys.readouterr().out.splitlines()]
+    for command in ("run", "report", "list", "walkthrough", "papers", "bench"):
+        assert any(line.startswith(f"- {command}") for line in lines)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["walkthrough", "--help"]])
 def test_help(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -164,6 +172,41 @@ def test_data_that_cannot_be_used_is_one_line(config, tmp_path, capsys):
 
 def test_a_run_without_out(config, capsys):
     assert "--out" in refused(capsys, "run", config)
+
+
+def test_values_that_commas_separate(config, tmp_path, capsys):
+    message = refused(capsys, "run", config, "--out", tmp_path, "--seeds", "0,1,2")
+    assert message == "--seeds 0,1,2: values are told apart by spaces, --seeds 0 1 2"
+
+
+def test_some_of_the_norms(config, tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr("experiments.runner.run.run", lambda study, *_, **__: seen.append(study))
+    monkeypatch.setattr("experiments.commands.run.write_up", lambda *_: None)
+    main(["run", str(config), "--out", str(tmp_path / "out"), "--only", "bn"])
+    assert [*seen[0].norms] == ["bn"]
+    message = refused(capsys, "run", config, "--out", tmp_path, "--only", "bn", "standard")
+    assert message == "--only standard: the norms are none, bn."
+
+
+def test_a_plan_without_an_interval(config, tmp_path, capsys):
+    message = refused(capsys, "run", config, "--out", tmp_path, "--confirm", "1")
+    assert message == "--confirm 1: needs 2 seeds or more, to have an interval."
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_python_without_the_packages_is_a_line():
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "experiments", "walkthrough"],
+        cwd=Path(command_line.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "lacks tyro, rich, jax" in done.stderr
+    assert ".venv/bin/python -m experiments" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_unknown_command(capsys):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from synthetic import of_several_values, study
 
+from experiments.report.budget import expected_best
 from experiments.report.findings import findings
 from experiments.report.summary import summarize
+from experiments.report.write import budget_rows, comparison_rows
 
 # t(0.975) with 2 degrees of freedom, from a printed table.
 T2 = 4.303
@@ -69,7 +71,9 @@ def test_each_seed_is_read_at_the_rate_that_the_others_choose():
 def test_validation_data_choose_where_there_are_some():
     dataset = two_networks([GOOD, BETTER], [GOOD, BETTER])
     dataset["validation_accuracy"] = 1 - dataset.test_accuracy
-    assert summarize(dataset)["norms"]["none"]["best_learning_rate"] == 0.1
+    summary = summarize(dataset)
+    assert summary["norms"]["none"]["best_learning_rate"] == 0.1
+    assert "by validation accuracy; what is reported is test" in findings(summary)["does_not_show"]
 
 
 def test_steps_to_a_target_is_the_first_evaluation_there():
@@ -87,6 +91,44 @@ def test_never_is_an_answer_and_is_not_averaged_away():
         "mean": None, "low": None, "high": None, "reached": 2, "of": 3, "at_most": False,
         "by_seed": [None, 20, 20],
     }  # fmt: skip
+
+
+def test_steps_are_known_for_every_target_that_is_reached():
+    summary = summarize(two_networks([GOOD, FLAT], [BETTER, FLAT]))
+    curve = summary["norms"]["none"]["steps_curve"]
+    assert curve["target"] == [percent / 100 for percent in range(11, 97)]  # the best ends at 0.96
+    for target, steps in summary["norms"]["none"]["steps_to"].items():
+        at = curve["target"].index(float(target))
+        assert (curve["mean"][at], curve["reached"][at]) == (steps["mean"], steps["reached"])
+    pair = summary["comparisons"][0]["best_rate"]
+    curve = pair["speed_up_curve"]
+    assert curve["target"][-1] == 0.99
+    at = curve["target"].index(0.95)
+    assert (curve["mean"][at], curve["kind"][at]) == (pair["speed_up"]["0.95"]["mean"], "at least")
+
+
+def test_what_to_expect_of_a_budget_is_the_mean_over_all_subsets():
+    scores = np.array([0.3, 0.1, 0.2])
+    # Of two: 0.3, 0.3, 0.2.
+    assert expected_best(scores, scores) == pytest.approx([0.2, 0.8 / 3, 0.3])
+    # Chosen by something else, which likes 0.1 best and 0.3 least.
+    assert expected_best(scores, -scores) == pytest.approx([0.2, 0.4 / 3, 0.1])
+
+
+def test_each_arm_has_the_budget_curve_of_its_own_settings():
+    summary = summarize(of_several_values())
+    assert summary["budget"]["none"]["tried"] == [1, 2]
+    arm = summary["budget"]["bn"]
+    assert arm["tried"] == [*range(1, 9)]
+    assert arm["mean"] == sorted(arm["mean"])
+    # With all tried the best is had, of each seed.
+    final = of_several_values().test_accuracy.isel(norm=slice(1, None), step=-1)
+    best = float(final.max(("norm", "learning_rate")).mean("seed"))
+    assert arm["mean"][-1] == pytest.approx(best, rel=1e-4)
+    header, rows = budget_rows({**summary, "confirmation": None})
+    assert header[1:] == ["none", "bn"]
+    assert [row[0] for row in rows] == ["1", "2", "3", "5", "8"]
+    assert rows[2][1] == ""
 
 
 def test_a_run_that_diverges_later_reached_nothing():
@@ -217,6 +259,18 @@ def test_a_difference_within_the_margin_is_equal_whichever_way_it_points():
     assert "higher" not in shows
 
 
+def test_the_study_names_the_margin():
+    dataset = two_networks([BETTER], [BETTER + np.array([0, 0, 0.001])], rates=[1.0])
+    dataset.attrs["config"] = json.dumps({"margin": 0.0005})
+    summary = summarize(dataset)
+    (comparison,) = summary["comparisons"]
+    outcomes = [comparison["best_rate"], *comparison["by_learning_rate"]]
+    assert [o["accuracy_difference"]["verdict"] for o in outcomes] == ["better", "better"]
+    assert summary["margin"] == 0.0005
+    _, rows = comparison_rows(comparison, "accuracy")
+    assert rows[1][0] == "verdict, equal within 0.05 points"
+
+
 def test_what_the_seeds_do_not_decide_is_undecided():
     shuffled = BETTER[[1, 2, 0]]
     shuffled[0, 2] += 0.01
@@ -246,7 +300,7 @@ def test_the_limits_are_said():
     for said in (
         "population statistics",
         "3 seeds",
-        "at the rate that the others chose by test accuracy",
+        "at the rate that the others chose by test accuracy, for want of validation data",
         "not in seconds",
         "MLP((100,), 'sigmoid') on Digits() says nothing of other networks",
         "that of “batch norm” is the largest tried",

@@ -22,17 +22,24 @@ def untimed(dataset: xr.Dataset) -> xr.Dataset:
 STEPS = [0, 2, 5, 10, 20, 40]
 
 
-def carry_out(study, folder) -> tuple[xr.Dataset, str]:
+def carry_out(study, folder, programs=None) -> tuple[xr.Dataset, str]:
     said = io.StringIO()
     folder.mkdir(exist_ok=True)
-    run(study, folder, data_dir=None, command="the command", console=Console(file=said, width=200))
+    console = Console(file=said, width=200)
+    run(study, folder, data_dir=None, command="the command", console=console, programs=programs)
     return results.load(folder), said.getvalue()
 
 
 @pytest.fixture(scope="module")
-def finished(small, tmp_path_factory):
+def programs():
+    """Those of the small study, once it is `finished`."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory, programs):
     folder = tmp_path_factory.mktemp("study")
-    return *carry_out(small(), folder), folder
+    return *carry_out(small(), folder, programs), folder
 
 
 def test_the_dataset_has_the_dimensions_of_the_study(finished):
@@ -99,6 +106,17 @@ def test_runs_repeated_in_another_order_are_bit_identical(finished, small, tmp_p
     xr.testing.assert_equal(untimed(dataset).sel(labels), untimed(again))
 
 
+def test_a_study_of_the_same_networks_compiles_nothing(
+    finished, programs, small, tmp_path, monkeypatch
+):
+    dataset, *_ = finished
+    monkeypatch.setattr("experiments.runner.run.make_sweep", None)
+    labels = {"norm": ["batch norm"], "learning_rate": [3.0], "seed": [7, 0]}
+    study = small(norms={"batch norm": Standard()}, learning_rates=(3.0,), seeds=(7, 0))
+    again, _ = carry_out(study, tmp_path, programs)
+    xr.testing.assert_equal(untimed(dataset).sel(labels), untimed(again))
+
+
 def test_several_values_of_a_field_are_one_program(small, tmp_path):
     study = small(epsilon=(1e-5, 1e3), learning_rates=(0.1, 3.0))
     dataset, said = carry_out(study, tmp_path)
@@ -154,7 +172,7 @@ def test_config_and_environment_are_kept(finished):
     environment = json.loads(dataset.attrs["environment"])
     assert environment["platform"] == "cpu"
     assert set(environment["versions"]) >= {"python", "jax", "flax", "optax"}
-    assert (dataset.attrs["name"], dataset.attrs["data"]) == ("small", "Digits()")
+    assert (dataset.attrs["name"], dataset.attrs["data"]) == ("small", "Digits(validation=0)")
     assert dataset.attrs["command"] == "the command"
 
 

@@ -42,7 +42,7 @@ def test_json_holds_every_field(small):
     assert fields["norms"] == {"no norm": None, "batch norm": "Standard()"}
     assert fields["schedule"] == "cosine"
     assert fields["network"] == 'MLP((8, 6), "sigmoid")'
-    assert fields["data"] == "Digits()"
+    assert fields["data"] == "Digits(validation=0)"
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,8 @@ def test_json_holds_every_field(small):
         ("warmup", 40),
         ("warmup", 1.0),
         ("clip", 0.0),
+        ("margin", 0.0),
+        ("margin", "1"),
         ("clip", "1"),
         ("weight_decay", -0.1),
         ("steps", 2**32),

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.study import Arrays, Csv, Digits, Npz
+from experiments.study import Arrays, Csv, Digits, Mnist, Npz
 from experiments.study.data import DataError
 from experiments.study.examples import SPLITS
 
@@ -64,11 +64,23 @@ def test_labels_are_numbered_in_their_order():
     assert Arrays(X, Y + 1, test=(X[:2], [1, 3])).load().test_y.tolist() == [0, 2]
 
 
-def test_digits_can_have_a_validation_split():
-    examples = Digits(validation=0.1).load()
-    assert [len(examples.split(s)[0]) for s in ("train", "validation", "test")] == [1293, 144, 360]
+@pytest.mark.parametrize(
+    ("data", "sizes"),
+    [
+        (Digits(), [1150, 287, 360]),
+        (Digits(validation=0.1), [1293, 144, 360]),
+        (Digits(validation=0), [1437, 0, 360]),
+    ],
+)
+def test_a_part_of_the_digits_is_kept_to_select_by(data, sizes):
+    examples = data.load()
+    assert [len(examples.split(name)[0]) for name in SPLITS] == sizes
     assert examples.shape == (8, 8, 1)
     np.testing.assert_array_equal(examples.test_x, Digits().load().test_x)
+
+
+def test_ten_thousand_images_of_mnist_select():
+    assert round(Mnist().validation * 60_000) == 10_000
 
 
 @pytest.fixture

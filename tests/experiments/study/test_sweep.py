@@ -29,13 +29,12 @@ def model_of(study, norm):
 
 
 def train(
-    study: Study, data: Examples, mesh: Mesh, norm=None, learning_rates=None, runs=None
+    study: Study, data: Examples, mesh: Mesh, norm=None, learning_rates=None
 ) -> Iterator[Any]:
     """The final state, and what was measured in two windows, of the runs that are not padding."""
     data = place(data, mesh)
     program: Any = make_sweep(study, model_of(study, norm), mesh)
     states = program.init(data)
-    runs = runs or len(study.learning_rates) * len(study.seeds)
     for rates in learning_rates or [states.learning_rate]:
         rates = jax.device_put(np.array(rates, np.float32), states.learning_rate.sharding)
         states = program.init(data)._replace(learning_rate=rates)
@@ -44,7 +43,7 @@ def train(
             states, window = program.advance(data, states, plain_steps(steps, 20))
             measured.append(window | program.evaluate(data, states))
         assert program.advance._cache_size() == 1  # never compiled again
-        yield jax.device_get(jax.tree.map(lambda x: x[:runs], (states, measured)))
+        yield program.pick(jax.device_get((states, measured)))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +88,7 @@ def test_runs_fill_the_devices(small, digits, devices):
 def test_what_is_swept_makes_the_runs_of_a_study_for_each_value(small, digits):
     fields = {"seeds": (7,), "learning_rates": (0.1, 0.3)}
     swept = {"init_std": (0.3, 1.0), "momentum": (0.5, 0.9), "epsilon": (1e-3, 1.0)}
-    together, _ = next(train(small(**fields, **swept), digits, make_mesh(), Standard(), runs=16))
+    together, _ = next(train(small(**fields, **swept), digits, make_mesh(), Standard()))
     for i, values in list(enumerate(itertools.product(*swept.values())))[1::5]:
         study = small(**fields, **dict(zip(swept, values)))
         alone, _ = next(train(study, digits, make_mesh(), Standard()))
@@ -147,6 +146,31 @@ def test_batches_that_do_not_divide_are_refused(small):
         message = r"^norms: g: with data_parallel=True each of 4 devices has 4 examples\. Ghost\("
         with pytest.raises(ConfigError, match=message):
             divided(norm)
+
+
+def test_programs_serve_other_runs_without_a_compilation(small, digits, in_turn):
+    mesh = make_mesh(jax.devices()[:2])
+    program: Any = make_sweep(small(), model_of(small(), Standard()), mesh)
+    data = place(digits, mesh)
+    states, _ = program.advance(data, program.init(data))
+    program.evaluate(data, states)
+    fewer = program.of(small(learning_rates=(3.0,), seeds=(7, 0)))
+    states = fewer.init(data)
+    # A run on each device, and no other is trained.
+    assert states.diverged_at.tolist() == [-1, 0, 0, -1, 0, 0]
+    measured = []
+    for _ in range(2):
+        states, window = fewer.advance(data, states)
+        measured.append(window | fewer.evaluate(data, states))
+    for function in (fewer.begin, fewer.advance, fewer.evaluate):
+        assert function._cache_size() == 1
+    found = fewer.pick(jax.device_get((states, measured)))
+    swapped = jax.tree.map(lambda x: x[[5, 4]], (in_turn[0], in_turn[1][1:]))
+    chex.assert_trees_all_equal(found, swapped)
+    # Saved and restored it is the same, empty places too.
+    again = fewer.freeze(fewer.spread(found[0]))
+    assert again.diverged_at.tolist() == [-1, 0, 0, -1, 0, 0]
+    chex.assert_trees_all_equal(fewer.pick(again), found[0])
 
 
 def test_a_diverging_run_leaves_its_neighbours_bit_identical(small, digits, one_device):

@@ -140,7 +140,7 @@ def test_two_processes_give_the_numbers_of_one(school, tmp_path):
     assert status == 0, said
     assert_same_numbers(tmp_path / "out", tmp_path / "alone")
     first, second = pair.said
-    assert "3 learning rates x 1 seeds, 8 steps each, on 2 devices" in first
+    assert "3 learning rates x 1 seed, 8 steps each, on 2 devices" in first
     assert second == ""
 
 
