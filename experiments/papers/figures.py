@@ -1,6 +1,5 @@
 """The figure of a claim: what was measured, with its spread over seeds, beside what should come."""
 
-import itertools
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.papers.claim import Line, Outcome, Plot
-from experiments.report.figures import COLOURS, INK, MARKERS, MUTED, styled
+from experiments.report.figures import MARKERS, styled
 from experiments.report.figures import save as save_plain
+from experiments.report.looks import COLOURS, INK, MUTED, PAPER, colours_of
 
 _PANEL = (4.6, 3.4)  # inches
 _FEW = 9
-# A norm has one colour in all figures; what else is measured takes the others in order.
-_NORMS = ("no norm", "batch norm", "layer norm", "group norm")
-_DARK = {"#ffffff": "#0d1117", INK: "#e6edf3", MUTED: "#9aa4af"}
+_DARK = {PAPER: "#0d1117", INK: "#e6edf3", MUTED: "#9aa4af"}
 
 
 @styled
@@ -48,15 +46,15 @@ def save(figure: Figure, path: Path) -> None:
 
 def _panel(axes: Axes, plot: Plot) -> None:
     style = "_" if plot.categories else "--"
-    place: int | None = None
-    free = itertools.count(len({*_NORMS} & {line.label for line in plot.lines}) and len(_NORMS))
+    colours = colours_of(line.label for line in plot.lines if not line.expected)
+    colour = MUTED
     for line in plot.lines:
         if line.expected:
             # In the colour of the measured line before it.
-            colour = MUTED if place is None else COLOURS[place % len(COLOURS)]
             axes.plot(np.asarray(line.x), np.asarray(line.y), style, color=colour, markersize=14)
         else:
-            place = _NORMS.index(line.label) if line.label in _NORMS else next(free)
+            place = colours[line.label]
+            colour = COLOURS[place % len(COLOURS)]
             _measured(axes, line, place, joined=not plot.categories)
     if any(line.expected for line in plot.lines):
         axes.plot([], [], style, color=MUTED, label="expected")

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.report.arms import arms, has_arms
-from experiments.report.runs import best_learning_rates, final_accuracy
+from experiments.report.runs import best_learning_rates, choosing_score
 from experiments.report.seconds import seconds_per_step
 from experiments.study.config import SWEPT
 
@@ -62,7 +62,7 @@ def networks(dataset: xr.Dataset) -> list[Network]:
     colours = colours_of(labels)
     rates = dataset.learning_rate.values.tolist()
     best = [rates.index(rate) for rate in best_learning_rates(dataset).values.tolist()]
-    finals = final_accuracy(dataset).mean("seed").transpose("norm", "learning_rate").values
+    finals = choosing_score(dataset).mean("seed").transpose("norm", "learning_rate").values
     chosen, seconds = _best_of_arms(dataset, labels), _seconds(dataset)
     return [
         Network(
