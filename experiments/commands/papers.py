@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
         quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
         seed: int = 0,
         again: tuple[int, ...] = (),
-        stand_ins: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+        stand_ins: Literal["none", "controls", "all"] = "none",
         resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
         data_dir: Path | None = None,
         json: Path | None = None,
@@ -56,8 +56,9 @@ def main(arguments: list[str]) -> None:
             quick: Fewer seeds and smaller networks: wider intervals, in three minutes.
             seed: The first seed; others follow it.
             again: Measure everything again with seeds from each of these, and compare verdicts.
-            stand_ins: Measure each claim too with other norms, or something faulty, in batch norm's
-                place. Ends with status {FAILED} if one that must fail is reproduced.
+            stand_ins: Measure each claim too with something else in batch norm's place: negative
+                controls alone, or other norms as well. Ends with status {FAILED} if a negative
+                control is reproduced.
             resume: Go on where the same command was stopped: what the file of `json` has, measured
                 with these seeds, is not measured again.
             data_dir: Folder with MNIST's four files. Otherwise JBN_DATA_DIR is asked, then they are
@@ -109,7 +110,7 @@ def _papers(
     *,
     quick: bool,
     seeds: tuple[int, ...],
-    stand_ins: bool,
+    stand_ins: Literal["none", "controls", "all"],
     resume: bool,
     data_dir: Path | None,
     files: _Files,
@@ -155,9 +156,10 @@ def _papers(
     for setting in others:
         for claim in tried:
             measuring.again(claim, setting)
-    if stand_ins:
+    if stand_ins != "none":
         for claim in tried:
-            output.print_stand_ins(measuring.stand_ins(claim, first), console)
+            measuring.stand_ins(claim, first, controls_alone=stand_ins == "controls")
+            output.print_stand_ins(found[claim.name], console)
     results = [found[claim.name] for claim in tried]
     output.print_overview(results, left_out, console)
     write()

@@ -49,14 +49,15 @@ class Measuring:
             result.again[setting.first_seed] = claim.measure(setting).verdict
             self.keep(result)
 
-    def stand_ins(self, claim: Claim, setting: Setting) -> Result:
-        """Measures a claim with each of its stand-ins in batch norm's place."""
+    def stand_ins(self, claim: Claim, setting: Setting, *, controls_alone: bool = False) -> None:
+        """Measures a claim with its stand-ins, or its negative controls, in batch norm's place."""
         result, told = self.found[claim.name], setting.as_json()
         for stand_in in claim.stand_ins:
             before = result.stand_ins.get(stand_in.name)
-            if not (self.resume and before and before.setting == told):
+            if self.resume and before and before.setting == told:
+                continue
+            if stand_in.must_fail or not controls_alone:
                 announce(f"{claim.name}, with {stand_in.name} in its place")
                 outcome = stand_in.measure(setting)
                 result.stand_ins[stand_in.name] = Trial(outcome, stand_in.must_fail, told)
                 self.keep(result)
-        return result

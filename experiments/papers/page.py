@@ -50,7 +50,7 @@ def _page(results: Sequence[Result], left_out: Mapping[str, str], command: str) 
     lines += [f"- {line}" for line in (*with_, *_HOW_TO_READ)]
     lines += [
         "- Rerun one: `python -m experiments papers NAME`, with `--data-dir DIR` for MNIST, "
-        "`--stand-ins` for other norms in its place.",
+        "`--stand-ins all` for other norms in its place.",
         "",
         " ".join(summary(results, left_out)),
         "",

@@ -239,7 +239,10 @@ def test_stand_ins_are_measured_and_one_that_must_fail_alarms(two_claims, tmp_pa
     papers.main(arguments)
     before = json.loads((tmp_path / "papers.json").read_text())["claims"][0]
     assert before["stand_ins"] == {}
-    papers.main([*arguments, "--stand-ins", "--resume"])
+    papers.main([*arguments, "--stand-ins", "controls", "--resume"])
+    (claim,) = json.loads((tmp_path / "papers.json").read_text())["claims"]
+    assert [*claim["stand_ins"]] == ["no norm"]
+    papers.main([*arguments, "--stand-ins", "all", "--resume"])
     page = (tmp_path / "papers.md").read_text()
     assert "| [someone-claims](#someone-claims) | reproduced | refuted | reproduced |" in page
     assert "- In its place, and not to be reproduced: no norm (refuted)" in page
@@ -247,7 +250,7 @@ def test_stand_ins_are_measured_and_one_that_must_fail_alarms(two_claims, tmp_pa
 
     stand_ins[1] = StandIn("no norm", trying(3.0), must_fail=True)
     with pytest.raises(SystemExit, match="someone-claims with no norm"):
-        papers.main([*arguments, "--stand-ins"])
+        papers.main([*arguments, "--stand-ins", "all"])
     # What is kept is told again, and alarms again.
     with pytest.raises(SystemExit, match="must not be"):
         papers.main([*arguments, "--resume"])
