@@ -7,13 +7,13 @@ Result   Seeds 0 to 2, all best at rate 1.6: 97.9 % (97.9 to 98.0) with the batc
          (97.6 to 98.5) in groups of 128, 98.0 (97.7 to 98.3) of 16. No difference can be told.
 """
 
-from experiments.study import MLP, Study
+from experiments.study import MLP, Mnist, Study
 from jbn import Ghost, Standard
 
 study = Study(
     name="Ghost batches",
     claim="Statistics of small groups close the generalisation gap of large batches.",
-    data="mnist",
+    data=Mnist(validation=0),
     norms={
         "batch norm": Standard(),
         "groups of 128": Ghost(128),

@@ -10,14 +10,14 @@ Result   Points of test accuracy that batch norm adds, mean of seeds 0 to 2, eac
          rate 0.003.
 """
 
-from experiments.study import MLP, Study
+from experiments.study import MLP, Digits, Study
 from jbn import Standard
 
 studies = {
     f"{depth} layers, batch {batch_size}": Study(
         name=f"{depth} hidden layers, batches of {batch_size}",
         claim="Whether batch norm helps depends on depth, learning rate and batch size.",
-        data="digits",
+        data=Digits(validation=0),
         norms={"no norm": None, "batch norm": Standard()},
         network=MLP((64,) * depth, "relu"),
         optimizer="sgd",

@@ -11,13 +11,13 @@ Result   Seeds 0 to 2, steps 1 to 20 at rate 0.001: from a layer to the one belo
          network ends at 95 to 96 % for epsilons up to 1, and at 10 it learns nothing.
 """
 
-from experiments.study import MLP, Study
+from experiments.study import MLP, Digits, Study
 from jbn import Standard
 
 study = Study(
     name="Epsilon against explosion",
     claim="A larger epsilon lowers the explosion of gradients, and does not remove it.",
-    data="digits",
+    data=Digits(validation=0),
     norms={"no norm": None, "batch norm": Standard()},
     network=MLP((100,) * 20, "relu"),
     # One program for all: pre-activations have a variance of about 1 before they are normalised.

@@ -51,7 +51,7 @@ class Trainer:
         dataset = dataset.assign_coords({"seed": [*study.seeds]} | results._swept(study))
         dataset.attrs["config"] = json.dumps(as_json(study))
         place.mkdir(parents=True, exist_ok=True)
-        results.save_config(study, {}, place)
+        results.save_config(as_json(study), {}, place)
         results.save(dataset, place)
 
 

@@ -1,5 +1,6 @@
 """Set-ups of one's own, as configs that touch nothing else, and a study beside a loop by hand."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -77,14 +78,16 @@ def test_a_regression_and_what_its_report_says(here):
     assert dataset.test_r2.attrs["long_name"] == "test explained variance"
     last = dataset.isel(step=-1)
     # R^2 by the split's own variance, from the squared error that is measured beside it.
-    data = np.load("regression.npz")
+    with np.load("regression.npz") as data:
+        variance = data["y"].var()
     assert (last.test_r2 < 1).all()
     ratio = (1 - last.test_r2) / last.test_loss
     np.testing.assert_allclose(ratio, ratio.values.flat[0], rtol=1e-4)
-    assert 0.5 / data["y"].var() < ratio.values.flat[0] < 2 / data["y"].var()
+    assert 0.5 / variance < ratio.values.flat[0] < 2 / variance
     page = (here / "regression" / "report.html").read_text(encoding="utf-8")
     shown = page.split("<body")[1].split("<script")[0]
-    assert "accuracy" not in shown.lower().replace('id="accuracy"', "")
+    words = re.sub(r"<[^>]*>", "", shown)  # addresses and names of figures aside
+    assert "accuracy" not in words.lower()
     assert "Test explained variance" in shown
 
 

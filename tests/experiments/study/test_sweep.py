@@ -152,15 +152,15 @@ def test_programs_serve_other_runs_without_a_compilation(small, digits, in_turn)
     mesh = make_mesh(jax.devices()[:2])
     program: Any = make_sweep(small(), model_of(small(), Standard()), mesh)
     data = place(digits, mesh)
-    states, _ = program.advance(data, program.init(data))
+    states, _ = program.advance(data, program.init(data), plain_steps(5, 20))
     program.evaluate(data, states)
     fewer = program.of(small(learning_rates=(3.0,), seeds=(7, 0)))
     states = fewer.init(data)
     # A run on each device, and no other is trained.
     assert states.diverged_at.tolist() == [-1, 0, 0, -1, 0, 0]
     measured = []
-    for _ in range(2):
-        states, window = fewer.advance(data, states)
+    for steps in (5, 20):
+        states, window = fewer.advance(data, states, plain_steps(steps, 20))
         measured.append(window | fewer.evaluate(data, states))
     for function in (fewer.begin, fewer.advance, fewer.evaluate):
         assert function._cache_size() == 1
