@@ -183,7 +183,7 @@ def _runner(work: Work, *, bare: bool) -> Trainer:
         measures = {}
         for _ in range(study.steps // study.evaluate_every):
             states, window = sweep.advance(examples, states)
-            measures = jax.device_get(window | sweep.evaluate(examples, states))
+            measures = sweep.pick(jax.device_get(window | sweep.evaluate(examples, states)))
         return float(np.max(measures["train_loss"]))
 
     return train
