@@ -47,7 +47,7 @@ def _judged(task: Task, split: str, of: str) -> dict[str, Variable]:
     each = "1 where it is right, 0 where not" if kept is np.int8 else "what its mean is made of"
     return {
         f"{split}_{task.variable}": Variable(
-            _STEP, f"{split} {score}", "1", f"{score} on the {of}, {_POPULATION}."
+            _STEP, f"{split} {score}", "1", f"{score.capitalize()} on the {of}, {_POPULATION}."
         ),
         f"{split}_loss": Variable(
             _STEP, f"{split} loss", task.loss_unit, f"Mean {loss} over the {of}, {_POPULATION}."
