@@ -56,9 +56,9 @@ def main(arguments: list[str]) -> None:
             quick: Fewer seeds and smaller networks: wider intervals, in three minutes.
             seed: The first seed; others follow it.
             again: Measure everything again with seeds from each of these, and compare verdicts.
-            stand_ins: Measure each claim too with something else in batch norm's place: negative
-                controls alone, or other norms as well. Ends with status {FAILED} if a negative
-                control is reproduced.
+            stand_ins: Measure each claim too with something else in batch norm's place, always in
+                the quick form: negative controls alone, or other norms as well. Ends with status
+                {FAILED} if a negative control is reproduced.
             resume: Go on where the same command was stopped: what the file of `json` has, measured
                 with these seeds, is not measured again.
             data_dir: Folder with MNIST's four files. Otherwise JBN_DATA_DIR is asked, then they are

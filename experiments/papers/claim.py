@@ -69,8 +69,8 @@ class Check:
     allowed: Range
     source: Source
     control: bool = False
-    """Whether it tells of the networks without batch norm: the claim needs it, and is not
-    reproduced by it."""
+    """Whether it is a condition that the claim needs and is not reproduced by, such as what the
+    networks without batch norm do."""
 
     @property
     def interval(self) -> tuple[float, float, float]:

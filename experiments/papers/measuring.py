@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from experiments.papers.claim import Claim, Setting
-from experiments.papers.results import Result, Trial
+from experiments.papers.claim import Claim, Setting, StandIn
+from experiments.papers.results import BATCH_NORM, Result, Trial
 from experiments.system.environment import conditions
 from experiments.system.progress import announce
 
@@ -50,14 +50,17 @@ class Measuring:
             self.keep(result)
 
     def stand_ins(self, claim: Claim, setting: Setting, *, controls_alone: bool = False) -> None:
-        """Measures a claim with its stand-ins, or its negative controls, in batch norm's place."""
-        result, told = self.found[claim.name], setting.as_json()
-        for stand_in in claim.stand_ins:
+        """Measures a claim with its stand-ins, or its negative controls, in batch norm's place.
+
+        In the quick form always, with batch norm itself beside them.
+        """
+        result, quick = self.found[claim.name], replace(setting, quick=True)
+        for stand_in in (StandIn(BATCH_NORM, claim.measure), *claim.stand_ins):
             before = result.stand_ins.get(stand_in.name)
-            if self.resume and before and before.setting == told:
+            if self.resume and before and before.setting == quick.as_json():
                 continue
-            if stand_in.must_fail or not controls_alone:
+            if stand_in.must_fail or stand_in.name == BATCH_NORM or not controls_alone:
                 announce(f"{claim.name}, with {stand_in.name} in its place")
-                outcome = stand_in.measure(setting)
-                result.stand_ins[stand_in.name] = Trial(outcome, stand_in.must_fail, told)
+                trial = Trial(stand_in.measure(quick), stand_in.must_fail, quick.as_json())
+                result.stand_ins[stand_in.name] = trial
                 self.keep(result)

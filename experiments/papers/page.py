@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.papers.output import FIGURES, again, quantity, summary
-from experiments.papers.results import Result
+from experiments.papers.results import BATCH_NORM, Result
 from experiments.report.inference import LEVEL
 from experiments.report.markdown import markdown_table
 from experiments.system.environment import conditions
@@ -22,8 +22,9 @@ _HOW_TO_READ = (
     "reproduced if the whole interval lies in the range, refuted if it lies outside or if a seed "
     "has no finite number where one is claimed, undecided if the seeds do not decide.",
     "A claim is reproduced or refuted if all its quantities are, mixed if some are the one and "
-    "some the other, undecided otherwise. A control (what the networks without batch norm do) can "
-    "keep a claim from being reproduced, and adds nothing to it.",
+    "some the other, undecided otherwise. A control (a condition that the claim needs, such "
+    "as what the networks without batch norm do) can keep a claim from being reproduced, and adds "
+    "nothing to it.",
     "Ranges are theory's, published (a number or a direction that the paper reports), or for "
     "regression: what this set-up gave before, where the paper has no number for so small a "
     "network. A regression range guards against change and confirms nothing. Each claim says since "
@@ -33,7 +34,7 @@ _HOW_TO_READ = (
     "range. No correction is made for the number of claims; of those called refuted or mixed, some "
     "may be so by chance.",
     "Negative controls: something else in batch norm's place, with which a claim must not come out "
-    "reproduced.",
+    "reproduced; measured in the quick form.",
 )
 
 
@@ -74,7 +75,7 @@ def _overview_row(result: Result) -> tuple[str, ...]:
 
 
 def _norms(results: Sequence[Result]) -> list[str]:
-    """A table of verdicts, claim by norm, of all norms that stood in for at least two claims."""
+    """A table of verdicts, claim by norm, of all claims that other norms were tried for."""
     from experiments.papers.tools.stand_ins import NORMS
 
     tried = [result for result in results if result.stand_ins.keys() & NORMS.keys()]
@@ -83,8 +84,7 @@ def _norms(results: Sequence[Result]) -> list[str]:
     rows = [
         (
             f"[{result.claim.name}](#{result.claim.name})",
-            result.outcome.verdict,
-            *(_verdict_with(result, name) for name in NORMS),
+            *(_verdict_with(result, name) for name in (BATCH_NORM, *NORMS)),
         )
         for result in tried
     ]
@@ -92,9 +92,10 @@ def _norms(results: Sequence[Result]) -> list[str]:
         "## The same claims of other norms",
         "",
         "What comes out with another norm in batch norm's place, all else equal and the same "
-        "ranges; empty where it was not tried.",
+        "ranges, all in the quick form: fewer seeds and smaller networks. Empty where it was not "
+        "tried.",
         "",
-        *markdown_table(("claim", "batch norm", *NORMS), rows),
+        *markdown_table(("claim", BATCH_NORM, *NORMS), rows),
         "",
     ]
 
@@ -141,4 +142,10 @@ def _controls(result: Result) -> list[str]:
         for name, trial in result.stand_ins.items()
         if trial.must_fail
     ]
-    return [f"- In its place, and not to be reproduced: {', '.join(told)}"] if told else []
+    if not told:
+        return []
+    itself = result.stand_ins.get(BATCH_NORM)
+    beside = f"; batch norm: {itself.outcome.verdict}" if itself else ""
+    return [
+        f"- In its place, in the quick form, and not to be reproduced: {', '.join(told)}{beside}"
+    ]

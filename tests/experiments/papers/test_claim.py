@@ -241,11 +241,11 @@ def test_stand_ins_are_measured_and_one_that_must_fail_alarms(two_claims, tmp_pa
     assert before["stand_ins"] == {}
     papers.main([*arguments, "--stand-ins", "controls", "--resume"])
     (claim,) = json.loads((tmp_path / "papers.json").read_text())["claims"]
-    assert [*claim["stand_ins"]] == ["no norm"]
+    assert [*claim["stand_ins"]] == ["batch norm", "no norm"]
     papers.main([*arguments, "--stand-ins", "all", "--resume"])
     page = (tmp_path / "papers.md").read_text()
     assert "| [someone-claims](#someone-claims) | reproduced | refuted | reproduced |" in page
-    assert "- In its place, and not to be reproduced: no norm (refuted)" in page
+    assert "in the quick form, and not to be reproduced: no norm (refuted); batch norm: rep" in page
     assert "1 of 1 negative controls did not come out reproduced." in page
 
     stand_ins[1] = StandIn("no norm", trying(3.0), must_fail=True)
