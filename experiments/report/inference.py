@@ -153,3 +153,21 @@ def sampling_error(one: float, other: float, examples: int | None) -> float:
     if not examples:
         return 0.0
     return float(np.sqrt(max(2 - one - other, 0) / examples))
+
+
+def shared_error(scores: np.ndarray) -> float:
+    r"""Returns the standard error of a mean that comes from the examples, which all seeds share.
+
+    Analysis of variance, seeds by examples: $\mathrm{se}^2 = (s^2 - \bar v/n)/m$ for m examples and
+    n seeds, $s^2$ the variance over examples of their means over seeds, $\bar v$ the mean over
+    examples of the variance over seeds, which the spread over seeds holds already; never below 0.
+
+    Args:
+        scores: `(seeds, examples)`, of a network or of the difference of two.
+    """
+    seeds, examples = scores.shape
+    if examples < 2:
+        return 0.0
+    between = scores.mean(axis=0).var(ddof=1)
+    within = scores.var(axis=0, ddof=1).mean() / seeds if seeds > 1 else 0.0
+    return float(np.sqrt(max(between - within, 0.0) / examples))

@@ -17,11 +17,14 @@ from experiments.report.inference import (
     mean_interval,
     sampling_error,
     seeds_to_decide,
+    shared_error,
     speed_up,
     verdict,
 )
 from experiments.report.runs import chance, final_accuracy, first_evaluation, judged, margin
+from experiments.study.tasks import EXAMPLE_SCORE
 
+_EXAMPLES = f"test_{EXAMPLE_SCORE}"
 TARGETS = (0.80, 0.90, 0.95)
 
 Columns = dict[str, list[Any]]
@@ -78,8 +81,27 @@ def _factor(*networks: xr.Dataset) -> float:
 def final_interval(runs: xr.Dataset, level: float = LEVEL) -> Estimate:
     """Returns the mean final score with its interval."""
     accuracy = final_accuracy(runs).values
-    error = sampling_error(float(np.mean(accuracy)), 1.0, test_examples(runs))
+    error = _example_error(runs)
+    if error is None:
+        error = sampling_error(float(np.mean(accuracy)), 1.0, test_examples(runs))
     return within_score(mean_interval(accuracy, error, _factor(runs), level), runs)
+
+
+def _example_error(one: xr.Dataset, two: xr.Dataset | None = None) -> float | None:
+    """Returns what shared test examples add to the error of a score, or of a difference of two.
+
+    None where the study has not each example's score, or none that seeds share.
+    """
+    if not test_examples(one) or any(n is not None and _EXAMPLES not in n for n in (one, two)):
+        return None
+    each = [_example_scores(runs) for runs in (one, two) if runs is not None]
+    return shared_error(each[-1] - each[0] if two is not None else each[0])
+
+
+def _example_scores(runs: xr.Dataset) -> np.ndarray:
+    """Returns each test example's score `(seed, example)`; that of guessing in a diverged run."""
+    each = runs[_EXAMPLES].where(runs.diverged_at < 0, chance(runs))
+    return each.transpose("seed", ...).values.reshape(runs.seed.size, -1).astype(float)
 
 
 def within_score(interval: Estimate, runs: xr.Dataset) -> Estimate:
@@ -116,7 +138,9 @@ def compare(one: xr.Dataset, two: xr.Dataset, level: float = LEVEL) -> dict[str,
 def accuracy_difference(one: xr.Dataset, two: xr.Dataset, level: float = LEVEL) -> dict[str, Any]:
     """The accuracy of `two` less that of `one`, seed by seed, and what it decides."""
     before, after = (final_accuracy(runs).values for runs in (one, two))
-    error = sampling_error(float(before.mean()), float(after.mean()), test_examples(one))
+    error = _example_error(one, two)
+    if error is None:
+        error = sampling_error(float(before.mean()), float(after.mean()), test_examples(one))
     difference = after - before
     factor = _factor(one, two)
     interval = mean_interval(difference, error, factor, level)

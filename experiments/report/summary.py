@@ -44,8 +44,10 @@ GRADIENT_FIGURES = (
 
 DEFINITIONS = {
     "interval": "95 % interval: Student's t over seeds, and the sampling error of a test set that "
-    "all seeds share, as root of the sum of squares; that error is at most the root of both "
-    "networks' error rates over the number of test examples. Where seeds are read at rates that "
+    "all seeds share, as root of the sum of squares. That error is that of each example's "
+    "score: the variance over examples of their means over seeds, less what seeds explain of it, "
+    "over the number of examples. Without these scores it is at most the root of both networks' "
+    "error rates over that number. Where seeds are read at rates that "
     "others choose and these differ, the variance over seeds counts three times, since the "
     "readings are correlated (docs/results/verdicts.md). Cut to [0, 1] for an accuracy; for "
     "steps and their ratios taken in logarithms. A comparison is paired by seed. With one seed "

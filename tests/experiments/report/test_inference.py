@@ -8,6 +8,7 @@ from experiments.report.inference import (
     mean_interval,
     sampling_error,
     seeds_to_decide,
+    shared_error,
     speed_up,
     verdict,
 )
@@ -104,3 +105,26 @@ def test_who_never_arrives_or_had_arrived_at_the_first_look_gives_a_bound(
     assert ratio == {
         "mean": pytest.approx(mean) if mean else None, "low": None, "high": None, "kind": kind,
     }  # fmt: skip
+
+
+def test_the_error_of_shared_examples_is_what_other_examples_would_change():
+    """Analysis of variance against many test sets: of examples alone, and of seeds alone."""
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(0.0, 0.3, 400)
+    assert shared_error(np.tile(difficulty, (5, 1))) == pytest.approx(difficulty.std(ddof=1) / 20)
+    # Where each seed draws anew what it gets wrong, examples add nothing to what seeds show.
+    drawn = [shared_error(rng.normal(size=(5, 400))) ** 2 for _ in range(200)]
+    assert np.mean(drawn) < 0.2 * 1 / (5 * 400)
+    assert shared_error(np.ones((3, 1))) == 0
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_intervals_over_seeds_and_shared_examples_cover(seeds):
+    """Differences of seed, of example and of both, drawn anew 2000 times."""
+    rng, examples, covered = np.random.default_rng(seeds), 100, []
+    for _ in range(2000):
+        scores = rng.normal(0, 0.05, (seeds, 1)) + rng.normal(0, 0.4, examples)
+        scores = scores + rng.normal(0, 0.3, (seeds, examples))
+        found = mean_interval(scores.mean(axis=1), shared_error(scores))
+        covered.append(found["low"] <= 0 <= found["high"])
+    assert 0.93 <= np.mean(covered) <= 0.985

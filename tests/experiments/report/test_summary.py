@@ -355,3 +355,31 @@ def test_a_mean_over_training_weighs_evaluations_by_their_steps():
     dataset["gradient_cosine"].values[..., :] = [np.nan, 1.0, 0.5]
     gradients = summarize(dataset)["norms"]["none"]["gradients"]
     assert gradients["gradient_cosine"]["mean"] == pytest.approx((2 * 1.0 + 8 * 0.5) / 10)
+
+
+def test_each_example_tells_what_a_shared_test_set_adds():
+    """Two seeds, four examples: where both networks err alike, the test set says little."""
+    right = {
+        "none": [[1, 1, 0, 0], [1, 1, 0, 0]],
+        "batch norm": [[1, 1, 1, 0], [1, 1, 1, 0]],
+    }
+    accuracy = np.array([np.mean(right[n], axis=1) for n in right])[:, None, :, None]
+    dataset = study(np.concatenate([0 * accuracy + 0.1, accuracy], axis=-1), rates=(0.1,))
+    dataset.attrs["test_examples"] = 4
+    each = np.array([*right.values()], np.int8)[:, None]
+    dims = ("norm", "learning_rate", "seed", "test_example")
+
+    def half_width(each):
+        known = dataset.assign(test_example_score=(dims, each))
+        found = summarize(known)["comparisons"][0]["best_rate"]["accuracy_difference"]
+        return (found["high"] - found["low"]) / 2
+
+    # The difference is 0, 0, 1, 0 in both seeds: its standard error is 1/4.
+    assert half_width(each) == pytest.approx(1.96 * 0.25, rel=1e-3)
+    # A run that was lost counts as guessing, at every example.
+    lost = dataset.diverged_at.copy()
+    lost[1, 0, :] = 5
+    dataset = dataset.assign(diverged_at=lost)
+    assert half_width(each) == pytest.approx(
+        1.96 * np.std([0.9, 0.9, -0.1, -0.1], ddof=1) / 2, rel=1e-3
+    )
