@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from experiments.papers.claim import Claim, Setting, StandIn
-from experiments.papers.results import BATCH_NORM, Result, Trial
+from experiments.papers.results import ITSELF, Result, Trial
 from experiments.system.environment import conditions
 from experiments.system.progress import announce
 
@@ -52,16 +52,16 @@ class Measuring:
     def stand_ins(self, claim: Claim, setting: Setting, *, controls_alone: bool = False) -> None:
         """Measures a claim with its stand-ins, or its negative controls, in batch norm's place.
 
-        In the quick form always, with batch norm itself beside them.
+        In the quick form always, with what the claim is about beside them.
         """
         result, quick = self.found[claim.name], replace(setting, quick=True)
         itself = (lambda _: result.outcome) if setting.quick else claim.measure
-        for stand_in in (StandIn(BATCH_NORM, itself), *claim.stand_ins):
+        for stand_in in (StandIn(ITSELF, itself), *claim.stand_ins):
             before = result.stand_ins.get(stand_in.name)
             if self.resume and before and before.setting == quick.as_json():
                 continue
-            if stand_in.must_fail or stand_in.name == BATCH_NORM or not controls_alone:
-                announce(f"{claim.name}, with {stand_in.name} in its place")
+            if stand_in.must_fail or stand_in.name == ITSELF or not controls_alone:
+                announce(f"{claim.name}, in the quick form: {stand_in.name}")
                 trial = Trial(stand_in.measure(quick), stand_in.must_fail, quick.as_json())
                 result.stand_ins[stand_in.name] = trial
                 self.keep(result)

@@ -34,8 +34,8 @@ def print_stand_ins(result: Result, console: Console) -> None:
     """What came of a claim with something else in batch norm's place."""
     for name, trial in result.stand_ins.items():
         alarm = ", as it must not be" if trial.alarms else ""
-        name = f"{result.claim.name} with {name} in its place"
-        console.print(f"{name}: {trial.outcome.verdict}{alarm}", soft_wrap=True)
+        verdict = f"{trial.outcome.verdict}{alarm}"
+        console.print(f"{result.claim.name}, quick form, {name}: {verdict}", soft_wrap=True)
 
 
 def print_overview(

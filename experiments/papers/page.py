@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from experiments.papers.output import FIGURES, again, quantity, summary
-from experiments.papers.results import BATCH_NORM, Result
+from experiments.papers.results import ITSELF, Result
 from experiments.report.inference import LEVEL
 from experiments.report.markdown import markdown_table
 from experiments.system.environment import conditions
@@ -84,7 +84,7 @@ def _norms(results: Sequence[Result]) -> list[str]:
     rows = [
         (
             f"[{result.claim.name}](#{result.claim.name})",
-            *(_verdict_with(result, name) for name in (BATCH_NORM, *NORMS)),
+            *(_verdict_with(result, name) for name in (ITSELF, *NORMS)),
         )
         for result in tried
     ]
@@ -95,7 +95,7 @@ def _norms(results: Sequence[Result]) -> list[str]:
         "ranges, all in the quick form: fewer seeds and smaller networks. Empty where it was not "
         "tried.",
         "",
-        *markdown_table(("claim", BATCH_NORM, *NORMS), rows),
+        *markdown_table(("claim", ITSELF, *NORMS), rows),
         "",
     ]
 
@@ -144,8 +144,8 @@ def _controls(result: Result) -> list[str]:
     ]
     if not told:
         return []
-    itself = result.stand_ins.get(BATCH_NORM)
-    beside = f"; batch norm: {itself.outcome.verdict}" if itself else ""
+    itself = result.stand_ins.get(ITSELF)
+    beside = f"; itself: {itself.outcome.verdict}" if itself else ""
     return [
         f"- In its place, in the quick form, and not to be reproduced: {', '.join(told)}{beside}"
     ]

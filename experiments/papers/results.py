@@ -11,8 +11,8 @@ import numpy as np
 from experiments.papers.claim import Check, Claim, Outcome, Range, Verdict
 from experiments.system.environment import conditions
 
-BATCH_NORM = "batch norm"
-"""Itself, beside what stands in its place: in the quick form, as they are."""
+ITSELF = "itself"
+"""What the claim is about, beside what stands in its place: in the quick form, as they are."""
 
 
 class Trial(NamedTuple):

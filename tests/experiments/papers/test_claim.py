@@ -27,6 +27,7 @@ from experiments.papers.claim import (
     near,
 )
 from experiments.papers.figures import draw
+from experiments.papers.results import ITSELF
 from experiments.papers.tools.spread import spread
 
 NAN, INF = np.nan, np.inf
@@ -241,11 +242,11 @@ def test_stand_ins_are_measured_and_one_that_must_fail_alarms(two_claims, tmp_pa
     assert before["stand_ins"] == {}
     papers.main([*arguments, "--stand-ins", "controls", "--resume"])
     (claim,) = json.loads((tmp_path / "papers.json").read_text())["claims"]
-    assert [*claim["stand_ins"]] == ["batch norm", "no norm"]
+    assert [*claim["stand_ins"]] == ["itself", "no norm"]
     papers.main([*arguments, "--stand-ins", "all", "--resume"])
     page = (tmp_path / "papers.md").read_text()
     assert "| [someone-claims](#someone-claims) | reproduced | refuted | reproduced |" in page
-    assert "in the quick form, and not to be reproduced: no norm (refuted); batch norm: rep" in page
+    assert "in the quick form, and not to be reproduced: no norm (refuted); itself: rep" in page
     assert "1 of 1 negative controls did not come out reproduced." in page
 
     stand_ins[1] = StandIn("no norm", trying(3.0), must_fail=True)
@@ -254,6 +255,14 @@ def test_stand_ins_are_measured_and_one_that_must_fail_alarms(two_claims, tmp_pa
     # What is kept is told again, and alarms again.
     with pytest.raises(SystemExit, match="must not be"):
         papers.main([*arguments, "--resume"])
+
+
+def test_no_stand_in_is_called_what_the_claim_itself_is_called():
+    for claim in CLAIMS:
+        names = [stand_in.name for stand_in in claim.stand_ins]
+        assert len({*names, ITSELF}) == len(names) + 1, claim.name
+        assert any(stand_in.must_fail for stand_in in claim.stand_ins), claim.name
+        assert claim.registered, claim.name
 
 
 def test_a_setup_tells_the_numbers_that_were_used(two_claims, tmp_path, monkeypatch):
