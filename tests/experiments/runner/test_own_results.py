@@ -64,7 +64,7 @@ def test_what_was_not_measured_says_so(tmp_path):
     dataset = results.load(write(tmp_path / "mine"))
     assert dataset.test_loss.isnull().all()
     assert dataset.test_loss.attrs["description"] == "Not measured."
-    assert dataset.test_accuracy.attrs["description"].startswith("accuracy on the test set")
+    assert dataset.test_accuracy.attrs["description"].startswith("Accuracy on the test set")
     assert "test_example_score" not in dataset
 
 
