@@ -81,21 +81,30 @@ def _factor(*networks: xr.Dataset) -> float:
 def final_interval(runs: xr.Dataset, level: float = LEVEL) -> Estimate:
     """Returns the mean final score with its interval."""
     accuracy = final_accuracy(runs).values
-    error = _example_error(runs)
+    error = _example_error(accuracy, runs)
     if error is None:
         error = sampling_error(float(np.mean(accuracy)), 1.0, test_examples(runs))
     return within_score(mean_interval(accuracy, error, _factor(runs), level), runs)
 
 
-def _example_error(one: xr.Dataset, two: xr.Dataset | None = None) -> float | None:
-    """Returns what shared test examples add to the error of a score, or of a difference of two.
+def _example_error(
+    by_seed: np.ndarray, one: xr.Dataset, two: xr.Dataset | None = None
+) -> float | None:
+    """Returns what test examples add to the error of a score, or of a difference, of each seed.
 
-    None where the study has not each example's score, or none that seeds share.
+    None where the study has not each example's score.
     """
-    if not test_examples(one) or any(n is not None and _EXAMPLES not in n for n in (one, two)):
+    networks = [runs for runs in (one, two) if runs is not None]
+    if any(_EXAMPLES not in runs for runs in networks):
         return None
-    each = [_example_scores(runs) for runs in (one, two) if runs is not None]
-    return shared_error(each[-1] - each[0] if two is not None else each[0])
+    *before, after = map(_example_scores, networks)
+    each = after - sum(before)
+    if test_examples(one):
+        return shared_error(each)
+    # The spread of seeds with examples of their own holds their error, but where all seeds agree to
+    # an example: then it is no measure of anything.
+    agree = np.ptp(by_seed) * each.shape[1] < 1.5
+    return float(np.sqrt(each.var(axis=1).mean() / each.size)) if agree else 0.0
 
 
 def _example_scores(runs: xr.Dataset) -> np.ndarray:
@@ -138,10 +147,10 @@ def compare(one: xr.Dataset, two: xr.Dataset, level: float = LEVEL) -> dict[str,
 def accuracy_difference(one: xr.Dataset, two: xr.Dataset, level: float = LEVEL) -> dict[str, Any]:
     """The accuracy of `two` less that of `one`, seed by seed, and what it decides."""
     before, after = (final_accuracy(runs).values for runs in (one, two))
-    error = _example_error(one, two)
+    difference = after - before
+    error = _example_error(difference, one, two)
     if error is None:
         error = sampling_error(float(before.mean()), float(after.mean()), test_examples(one))
-    difference = after - before
     factor = _factor(one, two)
     interval = mean_interval(difference, error, factor, level)
     within = margin(one)

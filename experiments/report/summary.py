@@ -47,11 +47,13 @@ DEFINITIONS = {
     "all seeds share, as root of the sum of squares. That error is that of each example's "
     "score: the variance over examples of their means over seeds, less what seeds explain of it, "
     "over the number of examples. Without these scores it is at most the root of both networks' "
-    "error rates over that number. Where seeds are read at rates that "
-    "others choose and these differ, the variance over seeds counts three times, since the "
-    "readings are correlated (docs/results/verdicts.md). Cut to [0, 1] for an accuracy; for "
-    "steps and their ratios taken in logarithms. A comparison is paired by seed. With one seed "
-    "there is none. Each interval stands alone: no correction is made for how many are shown.",
+    "error rates over that number. Seeds with test sets of their own show it in their spread; "
+    "where they agree to an example, the error of the examples takes the spread's place. Where "
+    "seeds are read at rates that others choose and these differ, the variance over seeds counts "
+    "three times, since the readings are correlated (docs/results/verdicts.md). Cut to [0, 1] for "
+    "an accuracy; for steps and their ratios taken in logarithms. A comparison is paired by seed. "
+    "With one seed there is none. Each interval stands alone: no correction is made for how many "
+    "are shown.",
     "verdict": "Of an accuracy difference: equal if its interval lies within the margin that the "
     "study names, better or worse if it lies above or below zero, else undecided; then the number "
     "of seeds that would decide if mean and spread stayed as they are, unless the test set is the "

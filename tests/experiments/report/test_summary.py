@@ -383,3 +383,25 @@ def test_each_example_tells_what_a_shared_test_set_adds():
     assert half_width(each) == pytest.approx(
         1.96 * np.std([0.9, 0.9, -0.1, -0.1], ddof=1) / 2, rel=1e-3
     )
+
+
+def test_seeds_that_agree_to_an_example_leave_an_interval():
+    """Three seeds with 20 examples of their own, of which the second network has two more right."""
+    each = np.zeros((2, 1, 3, 20), np.int8)
+    each[0, ..., :16], each[1, ..., :18] = 1, 1
+    accuracy = each.mean(axis=-1)[..., None]
+    dataset = study(np.concatenate([0 * accuracy + 0.1, accuracy], axis=-1), rates=(0.1,))
+    dims = ("norm", "learning_rate", "seed", "test_example")
+    found = summarize(dataset.assign(test_example_score=(dims, each)))
+    difference = found["comparisons"][0]["best_rate"]["accuracy_difference"]
+    assert difference["mean"] == pytest.approx(0.1)
+    half = 1.96 * np.sqrt(0.1 * 0.9 / 60)
+    assert difference["high"] - difference["mean"] == pytest.approx(half, rel=1e-3)
+    # Where they differ the spread over seeds says it all.
+    each[1, 0, 0] = 1
+    accuracy = each.mean(axis=-1)[..., None]
+    dataset = study(np.concatenate([0 * accuracy + 0.1, accuracy], axis=-1), rates=(0.1,))
+    found = summarize(dataset.assign(test_example_score=(dims, each)))
+    difference = found["comparisons"][0]["best_rate"]["accuracy_difference"]
+    spread = np.std([0.2, 0.1, 0.1], ddof=1) / np.sqrt(3)
+    assert difference["high"] - difference["mean"] == pytest.approx(T2 * spread, rel=1e-3)
