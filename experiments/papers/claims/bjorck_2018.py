@@ -4,25 +4,13 @@ The same runs answer the slogan that batch norm trains faster, all else equal.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, once
-from experiments.papers.tools.spread import combinations, spread
 from experiments.papers.tools.stand_ins import NORMS, stand_ins
-from experiments.papers.tools.training import (
-    Images,
-    Task,
-    accuracy,
-    advance,
-    begin,
-    relu_task,
-    standardized,
-    with_population_stats,
-)
+from experiments.papers.tools.training import accuracy_by_rate, relu_task, standardized
 from jbn import Standard
 
 _CITATION = (
@@ -60,13 +48,6 @@ def usable(rates: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
     return np.where(learns.any(axis=1), np.log10(rates)[last], np.nan)
 
 
-def trained_accuracy(
-    task: Task, steps: int, images: Images, seed: jax.Array, learning_rate: jax.Array
-) -> jax.Array:
-    state, _ = advance(task, images, begin(task, images, seed, learning_rate), steps)
-    return accuracy(task, images, with_population_stats(task, images, state))
-
-
 def _rates(setting: Setting) -> np.ndarray:
     rates = _QUICK_RATES if setting.quick else np.sort(np.concatenate([_HALVES, _QUARTERS]))
     return rates.astype(np.float32)
@@ -96,9 +77,7 @@ def _accuracies(setting: Setting, depth: int, norm: Any) -> np.ndarray:
     images = standardized(setting.mnist)
     images = images._replace(test=images.test[:_TEST], test_labels=images.test_labels[:_TEST])
     task = relu_task(depth, norm, batch_size=_BATCH_SIZE)
-    rows = combinations(_seeds(setting), _rates(setting))
-    found = spread(partial(trained_accuracy, task, _steps(setting)), *rows, given=(images,))
-    return found.reshape(len(_seeds(setting)), -1)
+    return accuracy_by_rate([task], _steps(setting), images, _seeds(setting), _rates(setting))[0]
 
 
 def _arms(setting: Setting, depth: int, norms: Mapping[str, Any]) -> dict[str, np.ndarray]:

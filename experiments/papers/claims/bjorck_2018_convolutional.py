@@ -1,6 +1,5 @@
 """Bjorck et al. 2018 in a convolutional network: the largest learning rates that train."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -8,17 +7,8 @@ import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, once
 from experiments.papers.tools.convolution import CNN
-from experiments.papers.tools.spread import combinations, spread_each
 from experiments.papers.tools.stand_ins import BATCH_NORM, beside_no_norm, stand_ins
-from experiments.papers.tools.training import (
-    Images,
-    Task,
-    accuracy,
-    advance,
-    begin,
-    standardized,
-    with_population_stats,
-)
+from experiments.papers.tools.training import Task, accuracy_by_rate, standardized
 from experiments.study.data import load
 
 _CHANNELS = (8, 8, 16, 16, 16, 16)
@@ -43,14 +33,6 @@ def largest_rate(rates: np.ndarray, accuracies: np.ndarray, enough: float) -> np
     return np.where(np.isfinite(logs), logs, np.nan)
 
 
-def trained_accuracy(
-    task: Task, steps: int, images: Images, seed: jax.Array, learning_rate: jax.Array
-) -> jax.Array:
-    """Trains a network, and finds its accuracy with the population's statistics."""
-    state, _ = advance(task, images, begin(task, images, seed, learning_rate), steps)
-    return accuracy(task, images, with_population_stats(task, images, state))
-
-
 def _channels(setting: Setting) -> tuple[int, ...]:
     return _CHANNELS[: setting.pick(6, 4)]
 
@@ -72,10 +54,7 @@ def _accuracies(setting: Setting, norms: tuple[Any, ...]) -> list[np.ndarray]:
     """For each norm `(seeds, rates)`."""
     he, images = jax.nn.initializers.he_normal(), standardized(load("digits"))
     tasks = [Task(CNN(_channels(setting), jax.nn.relu, he, norm), _BATCH_SIZE) for norm in norms]
-    runs = {i: partial(trained_accuracy, task, _steps(setting)) for i, task in enumerate(tasks)}
-    rows = combinations(_seeds(setting), _rates(setting))
-    found = spread_each(runs, *rows, given=(images,))
-    return [found[i].reshape(len(_seeds(setting)), -1) for i in runs]
+    return accuracy_by_rate(tasks, _steps(setting), images, _seeds(setting), _rates(setting))
 
 
 def measure(setting: Setting, norm: Any = BATCH_NORM) -> Outcome:

@@ -19,14 +19,12 @@ from experiments.papers.claim import (
     at_most,
     once,
 )
-from experiments.papers.claims.bjorck_2018_convolutional import largest_rate, trained_accuracy
-from experiments.papers.tools.mlp import MLP, NUM_CLASSES
-from experiments.papers.tools.spread import combinations, spread_each
+from experiments.papers.claims.bjorck_2018_convolutional import largest_rate
+from experiments.papers.tools.mlp import MLP, NUM_CLASSES, apply_norm
 from experiments.papers.tools.stand_ins import BATCH_NORM, stand_ins
-from experiments.papers.tools.training import Task, standardized
+from experiments.papers.tools.training import Task, accuracy_by_rate, standardized
 from experiments.study.data import load
 from experiments.study.networks import Dense
-from jbn.linen import BatchNorm
 
 _BLOCKS = 32
 _WIDTH = 64
@@ -89,13 +87,6 @@ class Residual(MLP):
         return scores, ()
 
 
-def apply_norm(norm: Any, x: jax.Array, momentum: float | None) -> jax.Array:
-    """Calls a norm of `MLP`, if there is one."""
-    if norm is None:
-        return x
-    return norm(x, momentum=momentum) if isinstance(norm, BatchNorm) else norm(x)
-
-
 def residual_task(arm: Arm, blocks: int) -> Task:
     """A residual network with He's initialisation of every branch."""
     he = jax.nn.initializers.he_normal()
@@ -120,10 +111,7 @@ def _accuracies(setting: Setting, arms: tuple[Arm, ...]) -> list[np.ndarray]:
     """For each arm `(seeds, rates)`."""
     images, blocks = standardized(load("digits")), _BLOCKS
     tasks = [residual_task(arm, blocks) for arm in arms]
-    runs = {i: partial(trained_accuracy, task, _steps(setting)) for i, task in enumerate(tasks)}
-    rows = combinations(_seeds(setting), _rates(setting))
-    found = spread_each(runs, *rows, given=(images,))
-    return [found[i].reshape(len(_seeds(setting)), -1) for i in runs]
+    return accuracy_by_rate(tasks, _steps(setting), images, _seeds(setting), _rates(setting))
 
 
 def measure(setting: Setting, norm: Any = BATCH_NORM, *, scalar: float = 0.0) -> Outcome:

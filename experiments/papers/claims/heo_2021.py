@@ -24,7 +24,7 @@ from experiments.papers.tools.digits import (
     hidden_kernels,
     initial,
     loss,
-    network_with,
+    network,
 )
 from experiments.papers.tools.spread import combinations, spread
 from experiments.papers.tools.stand_ins import stand_ins
@@ -57,7 +57,7 @@ def train(
 
     SGD at the same effective rate for each momentum.
     """
-    model = network_with(_WIDTHS, norm)
+    model = network(_WIDTHS, norm)
     weights_key, batches_key = jax.random.split(jax.random.key(seed))
     params = jax.tree.map(lambda p: p.astype(images.x.dtype), initial(model, weights_key))
     rate = effective * (1 - momentum)

@@ -25,7 +25,7 @@ from experiments.papers.tools.digits import (
     hidden_kernels,
     initial,
     loss,
-    network_with,
+    network,
     replace_hidden,
 )
 from experiments.papers.tools.spread import spread
@@ -74,7 +74,7 @@ def train(
     Only hidden kernels decay: as in AdamW, or (not `decoupled`) through the gradient that Adam
     normalises.
     """
-    model = network_with(_WIDTHS, norm)
+    model = network(_WIDTHS, norm)
     weights_key, batches_key = jax.random.split(jax.random.key(seed))
     params = initial(model, weights_key)
     zero = jax.tree.map(jnp.zeros_like, params)

@@ -18,7 +18,7 @@ from experiments.papers.claim import (
     at_least,
     at_most,
 )
-from experiments.papers.tools.digits import Images, digits, draw, initial, loss, network_with
+from experiments.papers.tools.digits import Images, digits, draw, initial, loss, network
 from experiments.papers.tools.mlp import in_training
 from experiments.papers.tools.spread import spread
 from experiments.papers.tools.stand_ins import DETACHED, stand_ins
@@ -54,7 +54,7 @@ def growth(step: Any, learning_rate: float, weight_decay: float) -> Any:
 
 def train(norm: Any, epsilon: float | None, steps: int, images: Images, seed: jax.Array) -> Twins:
     """SGD in the precision of `images`; decay and its substitute act on the hidden layers alone."""
-    model = network_with(_WIDTHS, norm)
+    model = network(_WIDTHS, norm)
     model = model if epsilon is None else model.clone(epsilon=epsilon)
     weights_key, batches_key = jax.random.split(jax.random.key(seed))
     params = jax.tree.map(lambda p: p.astype(images.x.dtype), initial(model, weights_key))

@@ -15,7 +15,7 @@ from experiments.papers.tools.digits import (
     draw,
     initial,
     loss,
-    network_with,
+    network,
 )
 from experiments.papers.tools.mlp import in_training
 from experiments.papers.tools.spread import spread
@@ -79,7 +79,7 @@ def at_init(norm: Any, images: Images, seed: jax.Array) -> jax.Array:
 
 def trained(norm: Any, steps: int, images: Images, seed: jax.Array) -> jax.Array:
     """d scores/dx at inference, before training and after: `(2, probes, classes, inputs)`."""
-    model = network_with((_WIDTH,) * _TRAINED_DEPTH, norm)
+    model = network((_WIDTH,) * _TRAINED_DEPTH, norm)
     weights_key, batches_key = jax.random.split(jax.random.key(seed))
     params = initial(model, weights_key)
     x = jnp.asarray(images.x)

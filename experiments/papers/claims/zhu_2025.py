@@ -19,7 +19,7 @@ from experiments.papers.claim import (
     between,
     once,
 )
-from experiments.papers.tools.mlp import MLP, NUM_CLASSES
+from experiments.papers.tools.mlp import MLP, NUM_CLASSES, apply_norm
 from experiments.papers.tools.spread import combinations, spread_each
 from experiments.papers.tools.stand_ins import NORMS, stand_ins
 from experiments.papers.tools.training import (
@@ -35,7 +35,6 @@ from experiments.papers.tools.training import (
 from experiments.study.data import load
 from experiments.study.networks import Dense
 from jbn import Standard
-from jbn.linen import BatchNorm
 
 _DEPTH = 6
 _BLOCKS = 4
@@ -68,10 +67,7 @@ class ResidualMLP(MLP):
     def _normalized(
         self, h: jax.Array, i: int, use_running_average: bool, momentum: float | None
     ) -> jax.Array:
-        norm = self._norm(i, use_running_average)
-        if isinstance(norm, BatchNorm):
-            return norm(h, momentum=momentum)
-        return h if norm is None else norm(h)
+        return apply_norm(self._norm(i, use_running_average), h, momentum)
 
 
 def plain(norm: Any) -> Task:

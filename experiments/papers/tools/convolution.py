@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
 
-from experiments.papers.tools.mlp import MLP, NUM_CLASSES
+from experiments.papers.tools.mlp import MLP, NUM_CLASSES, apply_norm
 from experiments.study.networks import Dense
-from jbn.linen import BatchNorm
 
 _SIDE = 3
 
@@ -69,10 +68,7 @@ class CNN(MLP):
                 use_bias=not getattr(norm, "use_bias", False),
                 name=f"hidden_{i}",
             )(x)
-            if isinstance(norm, BatchNorm):
-                z = norm(z, momentum=momentum)
-            elif norm is not None:
-                z = norm(z)
+            z = apply_norm(norm, z, momentum)
             inputs.append(z)
             x = self.activation(z)
         scores = Dense(NUM_CLASSES, self.kernel_init, name="output")(jnp.mean(x, axis=(1, 2)))

@@ -9,7 +9,6 @@ import numpy as np
 
 from experiments.papers.tools.deep import NO_EPSILON
 from experiments.papers.tools.mlp import MLP, cross_entropy, in_training
-from experiments.papers.tools.stand_ins import with_epsilon
 from experiments.study.data import load
 from experiments.study.norms import is_variant
 
@@ -31,15 +30,9 @@ def digits(count: int | None = None) -> Images:
 
 
 def network(widths: Sequence[int], norm: Any, epsilon: Any = NO_EPSILON) -> MLP:
-    """ReLU layers with He's initialisation; `epsilon` may be traced."""
+    """ReLU layers with He's initialisation; `epsilon`, of any norm that has one, may be traced."""
     he = jax.nn.initializers.he_normal()
     return MLP(tuple(widths), jax.nn.relu, he, norm, epsilon=epsilon)
-
-
-def network_with(widths: Sequence[int], norm: Any) -> MLP:
-    """`network` with any norm, as `tools.stand_ins` has them, and no epsilon in it either."""
-    he = jax.nn.initializers.he_normal()
-    return MLP(tuple(widths), jax.nn.relu, he, with_epsilon(norm, NO_EPSILON), epsilon=NO_EPSILON)
 
 
 def initial(model: MLP, key: jax.Array) -> Any:

@@ -47,10 +47,7 @@ class MLP(nn.Module):
             norm = self._norm(i, use_running_average)
             has_bias = getattr(norm, "use_bias", False)
             z = Dense(width, self.kernel_init, use_bias=not has_bias, name=f"hidden_{i}")(x)
-            if isinstance(norm, BatchNorm):
-                z = norm(z, momentum=momentum)
-            elif norm is not None:
-                z = norm(z)
+            z = apply_norm(norm, z, momentum)
             inputs.append(z)
             x = self.activation(z)
         scores = Dense(NUM_CLASSES, self.kernel_init, name="output")(x)
@@ -71,6 +68,13 @@ class MLP(nn.Module):
             variant=fold_in(self.norm, i),
             name=f"norm_{i}",
         )
+
+
+def apply_norm(norm: Any, x: jax.Array, momentum: float | None) -> jax.Array:
+    """Calls a norm of `MLP`, if there is one."""
+    if norm is None:
+        return x
+    return norm(x, momentum=momentum) if isinstance(norm, BatchNorm) else norm(x)
 
 
 def in_training(

@@ -13,7 +13,7 @@ import jax
 
 from experiments.papers.claim import Outcome, Setting, StandIn
 from experiments.papers.tools.deep import NO_EPSILON
-from experiments.study.norms import DynamicTanh, Norm, is_variant
+from experiments.study.norms import DynamicTanh, Norm
 from jbn import Detached, Standard
 
 GROUPS = 4
@@ -44,12 +44,6 @@ def as_function(norm: Any, epsilon: float = NO_EPSILON) -> Function:
         layer = layer.clone(epsilon=epsilon)
 
     return lambda z: layer.init_with_output(jax.random.key(0), z)[0]
-
-
-def with_epsilon(norm: Any, epsilon: float) -> Any:
-    """Returns `norm`, if it is a Flax module that has an epsilon, with this one."""
-    has_one = hasattr(getattr(norm, "func", norm), "epsilon") and not is_variant(norm)
-    return partial(norm, epsilon=epsilon) if has_one else norm
 
 
 def beside_no_norm(arms: Callable[..., Any], setting: Setting, norm: Any) -> tuple[Any, Any]:

@@ -5,7 +5,8 @@ that and other things: a batch of its own kind, a norm that changes from step to
 loss around the weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -14,9 +15,10 @@ import numpy as np
 import optax
 
 from experiments.papers.tools.mlp import MLP, cross_entropy, in_training
+from experiments.papers.tools.spread import combinations, spread_each
 from experiments.study.data import Data
 from experiments.study.train import key_of
-from jbn import Standard, Variant
+from jbn import Variant
 
 _POPULATION = 5000  # examples for the population's statistics
 _AT_ONCE = 1000  # test examples, few enough to stay in the cache
@@ -70,9 +72,6 @@ class Task(NamedTuple):
     """(step, key) -> the norm of that step's training, in place of the model's."""
     weight_decay: float = 0.0
     """Of all kernels, added to their gradient."""
-
-
-NORMS: dict[str, Variant | None] = {"without": None, "with batch norm": Standard()}
 
 
 def relu_task(depth: int, norm: Any, width: int = 100, **options: Any) -> Task:
@@ -205,6 +204,23 @@ def accuracy(
 
     examples = (images.test, images.test_labels, jnp.arange(images.test.shape[0]))
     return jnp.mean(jax.lax.map(correct, examples, batch_size=_AT_ONCE))
+
+
+def trained_accuracy(
+    task: Task, steps: int, images: Images, seed: jax.Array, learning_rate: jax.Array
+) -> jax.Array:
+    """That of a network trained so long, with the population's statistics."""
+    state, _ = advance(task, images, begin(task, images, seed, learning_rate), steps)
+    return accuracy(task, images, with_population_stats(task, images, state))
+
+
+def accuracy_by_rate(
+    tasks: Sequence[Task], steps: int, images: Images, seeds: np.ndarray, rates: np.ndarray
+) -> list[np.ndarray]:
+    """`trained_accuracy` of each task from every seed at every rate: `(seeds, rates)`."""
+    runs = {i: partial(trained_accuracy, task, steps) for i, task in enumerate(tasks)}
+    found = spread_each(runs, *combinations(seeds, rates), given=(images,))
+    return [found[i].reshape(len(seeds), -1) for i in runs]
 
 
 def pixels(images: Images, raw: Any) -> jax.Array:

@@ -7,6 +7,7 @@ import pytest
 
 from experiments.papers.claim import Check, Setting, at_least
 from experiments.papers.claims import bjorck_2018
+from experiments.papers.tools import training
 from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.training import Task, standardized
 from experiments.study.data import load
@@ -72,7 +73,7 @@ def test_only_batch_norm_learns_at_a_large_rate():
 
     def accuracy(norm):
         task = Task(MLP((20, 20), jax.nn.relu, jax.nn.initializers.he_normal(), norm), 32)
-        run = jax.jit(lambda images, *row: bjorck_2018.trained_accuracy(task, 60, images, *row))
+        run = jax.jit(lambda images, *row: training.trained_accuracy(task, 60, images, *row))
         return run(images, jnp.uint32(0), jnp.float32(3.0))
 
     assert accuracy(Standard()) > 0.7 > accuracy(None)
