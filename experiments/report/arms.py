@@ -37,14 +37,28 @@ def arms(dataset: xr.Dataset) -> xr.Dataset:
     return xr.concat(parts, "norm").assign_coords(norm=list(networks_of))
 
 
-def setting_of(dataset: xr.Dataset, label: str, setting: float) -> Setting:
-    """Returns the values and the learning rate of one setting of `arms`."""
+def fields_of(dataset: xr.Dataset) -> list[str]:
+    """Returns the fields that a study has several values of."""
+    return [field for field in SWEPT if field in dataset.coords]
+
+
+def place_of(dataset: xr.Dataset, label: str, setting: float) -> tuple[int, int]:
+    """Returns the positions of the network and the learning rate of one setting of `arms`."""
     networks = members(dataset)[label]
     which, rate = divmod(int(setting), dataset.learning_rate.size)
-    network = dataset.isel(norm=networks[which % len(networks)])
-    values = {field: float(network[field]) for field in SWEPT if field in network.coords}
-    values = {field: value for field, value in values.items() if not np.isnan(value)}
-    return Setting(values, float(dataset.learning_rate[rate]))
+    return int(networks[which % len(networks)]), rate
+
+
+def setting_of(dataset: xr.Dataset, label: str, setting: float) -> Setting:
+    """Returns the values and the learning rate of one setting of `arms`."""
+    network, rate = place_of(dataset, label, setting)
+    return Setting(values_of(dataset, network), float(dataset.learning_rate[rate]))
+
+
+def values_of(dataset: xr.Dataset, network: int) -> dict[str, float]:
+    """Returns a network's value of each field that it has one of."""
+    values = {field: float(dataset[field][network]) for field in fields_of(dataset)}
+    return {field: value for field, value in values.items() if not np.isnan(value)}
 
 
 def chosen_settings(dataset: xr.Dataset) -> dict[str, Setting]:
@@ -65,7 +79,7 @@ def opponents(dataset: xr.Dataset) -> list[tuple[str, str]]:
     if not has_arms(dataset):
         baseline, *others = dataset.norm.values.tolist()
         return [(baseline, other) for other in others]
-    fields = [field for field in SWEPT if field in dataset.coords]
+    fields = fields_of(dataset)
     first, *others = members(dataset).values()
 
     def alike(one: int, other: int) -> bool:

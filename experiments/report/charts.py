@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from experiments.report.arms import fields_of
 from experiments.report.captions import CAPTIONS
 from experiments.report.runs import (
     FAILURES,
@@ -23,7 +24,7 @@ from experiments.report.runs import (
 )
 from experiments.report.specification import Axis, Curve, Figure, Level, Mark, Marks, Panel
 from experiments.report.summary import TARGETS
-from experiments.study.config import SWEPT, name_of
+from experiments.study.config import name_of
 
 STEP = Axis("step", steps=True)
 # Percentages, closer together where networks differ at the end.
@@ -63,7 +64,7 @@ def learning_rate(dataset: xr.Dataset) -> Figure:
 
 def values(dataset: xr.Dataset) -> Figure:
     """Final test accuracy against each field that a study has several values of, at best rates."""
-    fields = [name for name in SWEPT if name in dataset.coords]
+    fields = fields_of(dataset)
     final = 100 * final_accuracy(at_rates(dataset, best_learning_rates(dataset)))
     final, panels = final.transpose("norm", "seed").values, []
     for name in fields:

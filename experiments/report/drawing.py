@@ -5,6 +5,7 @@ import json
 import xarray as xr
 
 from experiments.report import charts, distribution
+from experiments.report.arms import has_arms
 from experiments.report.looks import networks
 from experiments.report.pages import Drawn
 from experiments.report.runs import best_learning_rates, choices
@@ -18,7 +19,7 @@ def drawn_of(dataset: xr.Dataset) -> Drawn:
         name: [chart(dataset)] if name in charts.OF_ALL_RATES else [chart(r) for r in at_each]
         for name, chart in charts.CHARTS.items()
     }
-    if "label" in dataset.coords:
+    if has_arms(dataset):
         drawn["values"] = [charts.values(dataset)]
     if distribution.VARIABLE in dataset and dataset.place.size > 1:
         activation, best = dataset.attrs.get("activation", ""), choices(dataset)[-1][1]

@@ -4,13 +4,11 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
 import xarray as xr
 
-from experiments.report.arms import arms, has_arms
+from experiments.report.arms import arms, has_arms, place_of, values_of
 from experiments.report.runs import best_learning_rates, choosing_score
 from experiments.report.seconds import seconds_per_step
-from experiments.study.config import SWEPT
 
 INK, MUTED, RULE, PAPER = "#1b1f24", "#59636e", "#d8dde3", "#ffffff"
 # Okabe and Ito's palette, two of its colours darkened to be seen on white.
@@ -58,19 +56,19 @@ def colours_of(labels: Iterable[str]) -> dict[str, int]:
 def networks(dataset: xr.Dataset) -> list[Network]:
     """Returns the networks of a study, in its order."""
     names = [str(name) for name in dataset.norm.values]
-    labels = [str(x) for x in dataset.label.values] if "label" in dataset.coords else names
+    labels = [str(x) for x in dataset.label.values] if has_arms(dataset) else names
     colours = colours_of(labels)
     rates = dataset.learning_rate.values.tolist()
     best = [rates.index(rate) for rate in best_learning_rates(dataset).values.tolist()]
     finals = choosing_score(dataset).mean("seed").transpose("norm", "learning_rate").values
-    chosen, seconds = _best_of_arms(dataset, labels), _seconds(dataset)
+    chosen, seconds = _best_of_arms(dataset), _seconds(dataset)
     return [
         Network(
             name,
             labels[i],
             colours[labels[i]],
             i,
-            {f: float(dataset[f][i]) for f in _fields(dataset) if not np.isnan(dataset[f][i])},
+            values_of(dataset, i),
             best[i],
             tuple(float(f"{x:.6g}") for x in finals[i]),
             i in chosen,
@@ -80,21 +78,12 @@ def networks(dataset: xr.Dataset) -> list[Network]:
     ]
 
 
-def _fields(dataset: xr.Dataset) -> list[str]:
-    return [name for name in SWEPT if name in dataset.coords]
-
-
-def _best_of_arms(dataset: xr.Dataset, labels: list[str]) -> set[int]:
-    """Returns the number of each norm's network that is best at its best learning rate."""
+def _best_of_arms(dataset: xr.Dataset) -> set[int]:
+    """Returns the position of each norm's network that is best at its best learning rate."""
     if not has_arms(dataset):
-        return set(range(len(labels)))
+        return set(range(dataset.norm.size))
     best = best_learning_rates(arms(dataset))
-    chosen = set()
-    for label in dict.fromkeys(labels):
-        members = [i for i, one in enumerate(labels) if one == label]
-        which = int(best.sel(norm=label)) // dataset.learning_rate.size
-        chosen.add(members[which % len(members)])
-    return chosen
+    return {place_of(dataset, n, float(best.sel(norm=n)))[0] for n in best.norm.values.tolist()}
 
 
 def _seconds(dataset: xr.Dataset) -> list[float | None]:

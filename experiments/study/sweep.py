@@ -18,7 +18,7 @@ from experiments.study.config import Study, swept
 from experiments.study.examples import Examples
 from experiments.study.model import Model
 from experiments.study.norms import is_variant
-from experiments.study.train import Measures, Run, RunState, make_run
+from experiments.study.train import Measures, Run, RunState, blank, make_run
 from experiments.study.values import ConfigError
 from experiments.system import machines
 from jbn import batch_norm, init
@@ -191,14 +191,12 @@ def sweep_of(
 def _unless_frozen(function: Callable[[RunState], Any]) -> Callable[[RunState], Any]:
     """Leaves a run that is frozen as it is, and what would be measured of it blank."""
 
-    def blank(found: Any) -> jax.Array:
-        return jnp.full(found.shape, jnp.nan if found.dtype.kind == "f" else -1, found.dtype)
+    def blanks(found: Any) -> Any:
+        return jax.tree.map(lambda like: jnp.broadcast_to(blank(like), like.shape), found)
 
     def frozen(state: RunState) -> Any:
         found = jax.eval_shape(function, state)
-        if isinstance(found, dict):
-            return jax.tree.map(blank, found)
-        return state, jax.tree.map(blank, found[1])
+        return blanks(found) if isinstance(found, dict) else (state, blanks(found[1]))
 
     return lambda state: jax.lax.cond(state.diverged_at < 0, function, frozen, state)
 

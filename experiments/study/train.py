@@ -278,11 +278,12 @@ def _loss(
 
 
 def _unless_diverged(state: RunState, measures: Measures) -> Measures:
-    def blanked(x: jax.Array) -> jax.Array:
-        blank = jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else -1
-        return jnp.where(state.diverged_at < 0, x, jnp.asarray(blank, x.dtype))
+    return jax.tree.map(lambda x: jnp.where(state.diverged_at < 0, x, blank(x)), measures)
 
-    return jax.tree.map(blanked, measures)
+
+def blank(like: Any) -> jax.Array:
+    """Returns what stands where nothing was measured, of the type of `like`: NaN, or -1."""
+    return jnp.asarray(jnp.nan if jnp.issubdtype(like.dtype, jnp.floating) else -1, like.dtype)
 
 
 def key_of(seed: jax.Array, *stream: int | jax.Array) -> jax.Array:
