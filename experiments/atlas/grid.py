@@ -5,13 +5,11 @@ and seed are rows of one.
 """
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
-import flax.linen as nn
-
-from jbn import Ghost, Renorm, Running, Standard
+from experiments.papers.tools import stand_ins
+from jbn import Ghost, Renorm, Running
 
 LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 INIT_SCALES = (0.3, 1.0, 3.0)
@@ -21,11 +19,11 @@ STEPS = 500
 WIDTH = 64
 GROUP_SIZE = 4
 
+_RIVALS = ("no norm", "batch norm", "layer norm")
 NORMS: Mapping[str, Any] = {
-    "no norm": None,
-    "batch norm": Standard(),
-    "layer norm": nn.LayerNorm,
-    "group norm": partial(nn.GroupNorm, num_groups=4),
+    name: stand_ins.NORMS[name] for name in ("no norm", "layer norm", "group norm")
+} | {
+    "batch norm": stand_ins.BATCH_NORM,
     "renorm": Renorm(),
     "running": Running(),
     "ghost": Ghost(GROUP_SIZE),
@@ -33,7 +31,7 @@ NORMS: Mapping[str, Any] = {
 
 
 class Program(NamedTuple):
-    """What is compiled at once: a network, and the size of its batches."""
+    """A network and the size of its batches, compiled as one program."""
 
     depth: int
     batch_size: int
@@ -44,21 +42,18 @@ class Program(NamedTuple):
         return f"{self.norm}, {self.depth} {self.activation} layers, batches of {self.batch_size}"
 
 
-_RIVALS = ("no norm", "batch norm", "layer norm")
-
-
 def programs() -> list[Program]:
     """Returns all programs, each once: 60."""
     return list(dict.fromkeys(_programs()))
 
 
 def _programs() -> Iterator[Program]:
-    # Where does it help? Depth, batch size and activation.
+    # Depth, batch size and activation: where it helps.
     for depth, batch_size, norm in product((1, 3, 10), (4, 32, 256), _RIVALS):
         yield Program(depth, batch_size, "relu", norm)
     for (depth, batch_size), norm in product(((3, 32), (3, 256), (10, 32)), _RIVALS):
         yield Program(depth, batch_size, "sigmoid", norm)
-    # What do batches do to it? From 2 to 1024, and what its variants change.
+    # Batches of 2 to 1024, and its variants there.
     for batch_size, norm in product((2, 1024), _RIVALS):
         yield Program(3, batch_size, "relu", norm)
     for batch_size, norm in product((2, 4, 32, 256, 1024), ("group norm", "renorm", "running")):

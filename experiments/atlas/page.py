@@ -26,7 +26,7 @@ def write(path: Path, measured: Mapping[grid.Program, Ends], conditions: Sequenc
             for program, ends in measured.items()
         ],
     }
-    # What a script's text must not hold is escaped.
+    # "</script>" in a line of `conditions` would end the script.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     page = _TEMPLATE.read_text(encoding="utf-8").replace("/*DATA*/null", text, 1)
     write_whole(path, page.encode())

@@ -60,6 +60,6 @@ def to_frame(measured: Mapping[grid.Program, Ends]) -> pd.DataFrame:
 
 
 def _first_line() -> str:
-    """What decides the numbers: runs of other versions are not mixed with these."""
+    """Returns grid and versions as one line: runs of others are not mixed with these."""
     versions = {name: version(name) for name in ("jax", "flax", "optax", "scikit-learn")}
     return f"{_MARK}{json.dumps(grid.constants() | versions)}"

@@ -53,7 +53,8 @@ def main(arguments: list[str]) -> None:
         Args:
             names: Claims, or first authors; all by default. Known:
                 {", ".join(claim.name for claim in CLAIMS)}.
-            quick: Fewer seeds and smaller networks: wider intervals, in three minutes.
+            quick: Fewer seeds and smaller networks: wider intervals, in a fraction of the
+                time.
             seed: The first seed; others follow it.
             again: Measure everything again with seeds from each of these, and compare verdicts.
             stand_ins: Measure each claim too with something else in batch norm's place, always in

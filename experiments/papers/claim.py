@@ -226,7 +226,7 @@ class StandIn:
     """Whether it is a negative control: the claim must not come out reproduced with it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """What a paper says, and how it is tried."""
 
@@ -235,7 +235,7 @@ class Claim:
     sentence: str
     citation: str
     """Authors and year, then title, where, and what in it."""
-    setup: str | Callable[[Setting], str]
+    setup: Callable[[Setting], str]
     """How it was measured, from the numbers that are used."""
     formula: str
     measure: Callable[[Setting], Outcome]
@@ -243,16 +243,12 @@ class Claim:
     """Contested claims are often repeated; they are measured because they fail, or hold in part.
     Slogans are stated by no paper."""
     needs_mnist: bool = False
-    registered: str = ""
+    registered: str
     """The date since which the ranges stand, before the run that they judge."""
     changes: Sequence[str] = ()
     """Ranges changed since, each with its date and reason."""
     stand_ins: Sequence[StandIn] = ()
     """At least one of them must fail."""
-
-    def describe(self, setting: Setting) -> str:
-        """The set-up with the numbers of `setting`."""
-        return self.setup if isinstance(self.setup, str) else self.setup(setting)
 
     @property
     def paper(self) -> str:

@@ -33,7 +33,7 @@ class Measuring:
         self.found[claim.name] = result = Result(
             claim,
             outcome,
-            claim.describe(setting),
+            claim.setup(setting),
             time.perf_counter() - begun,
             conditions(self.command),
             setting.as_json(),

@@ -112,7 +112,6 @@ def _section(result: Result, conditions: Sequence[str]) -> list[str]:
         (quantity(check), str(check.allowed), check.source, str(check), check.verdict)
         for check in outcome.checks
     ]
-    registered = [f"- Ranges registered: {claim.registered}"] if claim.registered else []
     return [
         f"## {claim.name}",
         "",
@@ -120,7 +119,7 @@ def _section(result: Result, conditions: Sequence[str]) -> list[str]:
         "",
         f"- Set-up: {result.setup}",
         f"- Formula: {claim.formula}",
-        *registered,
+        f"- Ranges registered: {claim.registered}",
         *(f"- Changed: {change}" for change in claim.changes),
         f"- Command: `python -m experiments papers {claim.name}{data}`",
         *(f"- {line}" for line in result.measured_with if line not in conditions),

@@ -98,7 +98,7 @@ def test_a_control_takes_away_and_never_adds():
 def test_every_claim_is_told_in_full():
     assert len({claim.name for claim in CLAIMS}) == len(CLAIMS)
     for claim in CLAIMS:
-        setups = {claim.describe(setting) for setting in (Setting(), Setting(quick=True))}
+        setups = {claim.setup(setting) for setting in (Setting(), Setting(quick=True))}
         assert all((claim.sentence, claim.citation, *setups, claim.formula)), claim.name
         assert claim.sentence.endswith("."), claim.name
 
@@ -141,10 +141,11 @@ def two_claims(monkeypatch):
         plot = Plot("p", "x", "y", [Line("runs", [0.0], seeds[:, None].astype(float))])
         return Outcome(checks, [plot], ["A remark."])
 
-    words = {"sentence": "So.", "citation": "Someone", "setup": "Some", "formula": "q"}
+    words = {"sentence": "So.", "citation": "Someone", "formula": "q", "registered": "2026-01-01"}
+    words["setup"] = lambda setting: "Some"
     claims = (
-        Claim("someone-claims", measure=measure, **words),
-        Claim("other-claims", measure=measure, needs_mnist=True, group="contested", **words),
+        Claim(name="someone-claims", measure=measure, **words),
+        Claim(name="other-claims", measure=measure, needs_mnist=True, group="contested", **words),
     )
     monkeypatch.setattr(catalogue, "CLAIMS", claims)
     return claims
