@@ -115,11 +115,6 @@ def of_label(dataset: xr.Dataset, label: str) -> np.ndarray:
     return np.flatnonzero(labels(dataset) == label)
 
 
-def as_arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
-    """The variables of `dataset` that the study decides, by name: all but the seconds."""
-    return {str(name): v.values for name, v in dataset.data_vars.items() if name != SECONDS}
-
-
 def save(dataset: xr.Dataset, directory: Path) -> Path:
     """Writes `metrics.nc`; whoever reads finds the old file or the new one, never a part."""
     path = directory / METRICS

@@ -21,6 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import xarray as xr
+
+from experiments.runner.variables import SECONDS
 from experiments.study import MLP, Study
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -379,3 +383,8 @@ def _work(
     if prepare:
         prepare(*prepared_with)
     main(command)
+
+
+def as_arrays(dataset: xr.Dataset) -> dict[str, np.ndarray]:
+    """The variables of `dataset` that the study decides, by name: all but the seconds."""
+    return {str(name): v.values for name, v in dataset.data_vars.items() if name != SECONDS}

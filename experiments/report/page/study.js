@@ -128,7 +128,6 @@ function panelsOf(name) {
 
 const steps = array(study.steps).values;
 const secondsOf = number => study.networks[number]?.seconds;
-const hasSeconds = study.networks.every(network => network.seconds);
 
 function shownX(axis, mark, value) {
   if (!axis.steps || state.x === "step") return value;

@@ -10,10 +10,9 @@ import time
 import numpy as np
 import pytest
 import xarray as xr
-from forked import Workshop, die_at, full_disk_at, on_devices, wait_for_ever
+from forked import Workshop, as_arrays, die_at, full_disk_at, on_devices, wait_for_ever
 
 from experiments.runner import checkpoint, results
-from experiments.runner.results import as_arrays
 from experiments.system import lock
 
 KILLS = 12

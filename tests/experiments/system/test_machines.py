@@ -13,6 +13,7 @@ import pytest
 import xarray as xr
 from forked import (
     Workshop,
+    as_arrays,
     behind_a_proxy,
     die_at,
     full_disk_at,
@@ -27,7 +28,6 @@ from forked import (
 
 from experiments.__main__ import main
 from experiments.runner import checkpoint
-from experiments.runner.results import as_arrays
 from experiments.system import lock, machines, meeting
 from experiments.system.machines import Meeting
 
