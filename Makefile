@@ -18,7 +18,7 @@ compare: .venv/.experiments
 	@echo "More: $(BIN)/python -m experiments --help; after . $(BIN)/activate, python -m experiments"
 
 test: check
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 quick: .venv/.dev
 	$(BIN)/ruff check

@@ -59,6 +59,21 @@ def press(driver, *keys):
     ActionChains(driver).send_keys(*keys).perform()
 
 
+def faults(driver):
+    """What axe-core finds on the page that is more than minor, and where."""
+    from selenium_axe_python import Axe
+
+    axe = Axe(driver)
+    axe.inject()
+    found = axe.run(options={"resultTypes": ["violations"]})["violations"]
+    return [
+        f"{fault['impact']}: {fault['help']}: {node['html'][:200]}"
+        for fault in found
+        if fault["impact"] != "minor"
+        for node in fault["nodes"]
+    ]
+
+
 def until(condition):
     for _ in range(100):
         if condition():

@@ -16,13 +16,10 @@ import pytest
 ROOT = Path(__file__).parents[3]
 LIBTPU = Path(sys.prefix) / "libtpu"
 
-pytestmark = [
-    pytest.mark.skipif(
-        not LIBTPU.exists() and importlib.util.find_spec("libtpu") is None,
-        reason="libtpu is not installed: make .venv/.libtpu",
-    ),
-    pytest.mark.xdist_group("libtpu"),
-]
+pytestmark = pytest.mark.skipif(
+    not LIBTPU.exists() and importlib.util.find_spec("libtpu") is None,
+    reason="libtpu is not installed: make .venv/.libtpu",
+)
 
 
 @pytest.fixture(scope="module")

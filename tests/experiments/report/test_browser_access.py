@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from browsing import NAMELESS, click, find, js, media, on_wide_screen, press, until
+from browsing import NAMELESS, click, faults, find, js, media, on_wide_screen, press, until
 
 
 def luminance(colour):
@@ -51,6 +51,13 @@ def test_contrasts(browser, scheme):
         "getComputedStyle(document.querySelector(\"#accuracy .line[data-network='0']\")).stroke",
     )
     assert drawn == series[0]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault(browser, scheme):
+    media(browser, scheme)
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert faults(browser) == []
 
 
 def test_every_control_has_a_name_and_every_figure_words(browser):

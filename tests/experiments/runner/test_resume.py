@@ -15,7 +15,7 @@ from forked import Workshop, as_arrays, die_at, full_disk_at, on_devices, wait_f
 from experiments.runner import checkpoint, results
 from experiments.system import lock
 
-KILLS = 12
+KILLS = 8
 MOMENTS = ("half", "whole", "named", "swept")
 # config.json, metrics.csv, a checkpoint at each evaluation of two networks; then metrics.csv and
 # metrics.nc, each with its checksum
