@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments.study.config import Study, swept
+from experiments.study.convolutions import features_last
 from experiments.study.examples import Examples
 from experiments.study.model import Model
 from experiments.study.norms import is_variant
@@ -206,5 +207,5 @@ def over_runs(platform: str) -> Callable[[Callable[..., Any]], Callable[..., Any
     # A core is filled by one run, whose weights then stay in its cache through a whole window;
     # an accelerator needs all runs at once to be filled.
     if platform == "cpu":
-        return lambda function: partial(jax.lax.map, function)
+        return lambda function: partial(jax.lax.map, features_last(function))
     return jax.vmap
