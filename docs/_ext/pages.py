@@ -16,7 +16,13 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 _SUMMARY = "Batch normalization in JAX: small pure functions, and layers in the place of Flax's."
-_START = '<meta http-equiv="refresh" content="0; url={0}"><a href="{0}">jbn</a>\n'
+_START = """<!doctype html>
+<html lang="en">
+<title>jbn</title>
+<meta http-equiv="refresh" content="0; url={0}">
+<main><h1><a href="{0}">jbn</a></h1></main>
+</html>
+"""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
