@@ -227,7 +227,8 @@ class Csv:
             if empty.size:
                 raise DataError(f"{self.path}: column {name!r} has no value in row {empty[0] + 1}.")
             if name != self.target and not pd.api.types.is_numeric_dtype(table[name]):
-                row = int(pd.to_numeric(table[name], errors="coerce").isna().to_numpy().argmax())
+                numbers = pd.Series(pd.to_numeric(table[name], errors="coerce"))
+                row = int(np.argmax(numbers.isna().to_numpy()))
                 raise DataError(
                     f"{self.path}: column {name!r} holds {table[name].iloc[row]!r} in row "
                     f"{row + 1}, needs numbers. Leave it out with features=(...)."
