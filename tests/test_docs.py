@@ -22,6 +22,7 @@ from notebook import notebook, python_blocks
 from notebook import parse as parse_text
 
 ROOT = Path(__file__).parent.parent
+SITE = ROOT / "build" / "site"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md"), *ROOT.glob("examples/*.md")])
 
 
@@ -93,6 +94,14 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_relative_links_lead_somewhere(page):
     assert broken_links(page, parse(page)) == []
+
+
+@pytest.mark.skipif(not SITE.exists(), reason="the site is not built: make docs")
+def test_links_of_the_site_open_pages_and_do_not_save_them():
+    pages = {path.name: path.read_text(encoding="utf-8") for path in SITE.rglob("*.html")}
+    assert any('atlas.html">' in text for text in pages.values())
+    saved = r'<a [^>]*download=""[^>]*\.html"'
+    assert [name for name, text in pages.items() if re.search(saved, text)] == []
 
 
 def test_the_pages_with_code_are_found():

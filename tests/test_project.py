@@ -39,6 +39,15 @@ def test_every_python_is_tested_and_classified():
     assert PROJECT["requires-python"] == f">={pythons[0]}"
 
 
+def test_the_workflow_runs_the_tests_as_make_does():
+    runs = [
+        re.findall(r"pytest (-n \w+ --dist \w+)", (ROOT / path).read_text())
+        for path in ("Makefile", ".github/workflows/test.yml")
+    ]
+    assert runs[0]
+    assert set(runs[0]) == set(runs[1])
+
+
 def test_the_version_has_one_place():
     assert "version" in PROJECT["dynamic"]
     assert "version" not in PROJECT

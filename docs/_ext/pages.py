@@ -13,15 +13,23 @@ from notebook import notebook
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
+from sphinx.util.osutil import relative_uri
 
 logger = logging.getLogger(__name__)
 _SUMMARY = "Batch normalization in JAX: small pure functions, and layers in the place of Flax's."
-_START = '<meta http-equiv="refresh" content="0; url={0}"><a href="{0}">jbn</a>\n'
+_START = """<!doctype html>
+<html lang="en">
+<title>jbn</title>
+<meta http-equiv="refresh" content="0; url={0}">
+<main><h1><a href="{0}">jbn</a></h1></main>
+</html>
+"""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", on_source_read)
     app.connect("env-get-outdated", outdated)
+    app.connect("doctree-resolved", open_pages)
     app.connect("build-finished", write_beside)
     # MathML, which browsers draw by themselves: no script, and nothing from another host.
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
@@ -40,6 +48,15 @@ def on_source_read(app: Sphinx, docname: str, source: list[str]) -> None:
 def outdated(app: Sphinx, env: Any, *_: Any) -> list[str]:
     """Returns the pages of the reference: they depend on code, so every build reads them anew."""
     return [name for name in env.found_docs if PLACE.search(source_of(app, name))]
+
+
+def open_pages(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Has a link to a page that is not Sphinx's, such as the atlas, open it and not save it."""
+    here = app.builder.get_target_uri(docname)
+    for link in list(doctree.findall(addnodes.download_reference)):
+        if link["reftarget"].endswith(".html"):
+            place = relative_uri(here, f"_downloads/{link['filename']}")
+            link.replace_self(nodes.reference("", "", *link.children, refuri=place, internal=True))
 
 
 def source_of(app: Sphinx, docname: str) -> str:

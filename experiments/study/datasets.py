@@ -227,9 +227,11 @@ class Csv:
             if empty.size:
                 raise DataError(f"{self.path}: column {name!r} has no value in row {empty[0] + 1}.")
             if name != self.target and not pd.api.types.is_numeric_dtype(table[name]):
+                numbers = pd.Series(pd.to_numeric(table[name], errors="coerce"))
+                row = int(np.argmax(numbers.isna().to_numpy()))
                 raise DataError(
-                    f"{self.path}: column {name!r} holds {table[name].iloc[0]!r}, needs numbers. "
-                    "Leave it out with features=(...)."
+                    f"{self.path}: column {name!r} holds {table[name].iloc[row]!r} in row "
+                    f"{row + 1}, needs numbers. Leave it out with features=(...)."
                 )
         x, y = table[features].to_numpy(np.float64), table[self.target].to_numpy()
         split = {"test": self.test, "validation": self.validation, "seed": self.seed}

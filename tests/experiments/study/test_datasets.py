@@ -119,7 +119,9 @@ def test_a_table(table):
     ("change", "options", "says"),
     [
         (lambda t: t, {"target": "lable"}, "no column 'lable', it has 'a', 'b',"),
-        (lambda t: t.assign(b=["k"] * 50), {}, "column 'b' holds 'k', needs numbers"),
+        (lambda t: t.assign(b=["k"] * 50), {}, "column 'b' holds 'k' in row 1, needs numbers"),
+        (lambda t: t.assign(b=["1"] * 20 + ["1,5"] * 30), {}, "column 'b' holds '1,5' in row 21,"),
+        (lambda t: t.assign(b=[10**30] * 50), {}, f"column 'b' holds {10**30} in row 1, needs"),
         (lambda t: t.assign(b=[1.0] * 20 + [None] * 30), {}, "column 'b' has no value in row 21"),
         (lambda t: t.assign(label="x"), {}, "training labels: are all x, need at least two"),
     ],
