@@ -1,25 +1,32 @@
 """Batch norm on every mesh: each cell is the whole batch in extended precision.
 
 As a command it checks every cell there is, prints a summary in Markdown, and fails if a cell does:
-`python tests/matrix.py`. `--part 1/8` checks each eighth cell; `--cover` those that the tests do.
+`python tests/matrix.py --log FILE`. What FILE has is not checked again, so that the hours which it
+takes can be spent bit by bit; `--chunks N` stops after as many. `--cover` checks the cells that
+the tests do.
 """
 
 import argparse
 import collections
 import itertools
+import json
 import math
 import os
 import platform
 import random
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple
 
+from xla_flags import FLAGS
+
 if __name__ == "__main__":  # before JAX is imported
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ |= {"XLA_FLAGS": FLAGS, "JAX_PLATFORMS": "cpu"}
 
 import collectives
 import jax
@@ -31,6 +38,7 @@ from matrix_programs import SHAPES, VARIANTS, Program, place, program
 # device alone may be 4e-6 off.
 TOLERANCES = {"var": 2e-6}
 TOLERANCE = 1e-6
+CHUNK = 50  # cells between two lines of a log
 
 
 class Cell(NamedTuple):
@@ -182,41 +190,62 @@ def _traffic(cell: Cell, places, texts) -> Iterator[str]:
                 yield f"{carried.kind} of {carried.elements} elements: {carried.line[:200]}"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", default="1/1", help="which of how many")
-    parser.add_argument("--cover", action="store_true", help="the cells that the tests check")
-    options = parser.parse_args()
-    first, step = map(int, options.part.split("/"))
-    cells = (cover() if options.cover else list(product()))[first - 1 :: step]
-    count, failures = collections.Counter(), []
-    for index, cell in enumerate(cells):
-        if index % 200 == 0:
-            print(f"{index} of {len(cells)} cells", file=sys.stderr, flush=True)
-            jax.clear_caches()  # or the programs of the whole product would stay in memory
+def check_all(cells: list[Cell]) -> list[tuple[Cell, list[str]]]:
+    """Says of each cell what is wrong; neighbours share much of what must be compiled."""
+    jax.clear_caches()  # or the programs of the whole product would stay in memory
+    found = []
+    for cell in cells:
         try:
             wrong = check(cell)
         except Exception as error:  # an answer too
             wrong = [f"{type(error).__name__}: {error}"[:200]]
-        count[cell.axes, cell.mesh, cell.sharded, not wrong] += 1
-        failures += [(cell, wrong)] if wrong else []
-    print(report(cells, count, failures))
+        found.append((cell, wrong))
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--log", type=Path, help="what was found, in lines of JSON")
+    parser.add_argument("--chunks", type=int, help=f"how many times {CHUNK} cells, at most")
+    parser.add_argument("--cover", action="store_true", help="the cells that the tests check")
+    options = parser.parse_args()
+    cells = cover() if options.cover else list(product())
+    chunks = {str(cells[i]): cells[i : i + CHUNK] for i in range(0, len(cells), CHUNK)}
+    log = options.log if options.log and options.log.exists() else None
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log else []
+    left = [name for name in chunks if name not in {line[0] for line in lines}]
+    random.Random(0).shuffle(left)  # a part of them is then a sample of all
+    left = left[: options.chunks]
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        at_work = {pool.submit(check_all, chunks[name]): name for name in left}
+        for number, task in enumerate(as_completed(at_work), start=1):
+            failed = [(str(cell), wrong) for cell, wrong in task.result() if wrong]
+            lines.append([at_work[task], failed])
+            if options.log:
+                with options.log.open("a") as file:
+                    file.write(json.dumps(lines[-1]) + "\n")
+            print(f"{number} of {len(left)} chunks", file=sys.stderr, flush=True)
+    failures = dict(itertools.chain.from_iterable(failed for _, failed in lines))
+    print(report([cell for name, _ in lines for cell in chunks[name]], failures))
     return bool(failures)
 
 
-def report(cells, count, failures) -> str:
+def report(cells: list[Cell], failures: dict[str, list[str]]) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "flax", "numpy"))
+    groups = collections.defaultdict(list)
+    for cell in cells:
+        groups[cell.axes, cell.mesh, cell.sharded].append(str(cell) in failures)
+    rows = sorted(groups.items())
     lines = [
         f"{len(cells)} cells, {len(failures)} of them failed: Python {platform.python_version()}, "
         f"{versions}.",
         "",
         "| axes | mesh | x sharded along | cells | failed |",
         "|---|---|---|---|---|",
+        *(f"| {' | '.join(map(str, key))} | {len(bad)} | {sum(bad)} |" for key, bad in rows),
+        "",
+        *(f"- {cell}: {'; '.join(wrong)}" for cell, wrong in failures.items()),
     ]
-    for axes, mesh, sharded in dict.fromkeys(key[:3] for key in count):
-        passed, failed = (count[axes, mesh, sharded, good] for good in (True, False))
-        lines.append(f"| {axes} | {mesh} | {sharded} | {passed + failed} | {failed} |")
-    lines += ["", *(f"- {cell}: {'; '.join(wrong)}" for cell, wrong in failures)]
     return "\n".join(lines)
 
 
