@@ -15,9 +15,9 @@ from experiments.report.runs import (
     FAILURES,
     at_rates,
     best_learning_rates,
+    evaluations,
     failed_runs,
     final_accuracy,
-    first_evaluation,
     judged,
     score_name,
     steps_to,
@@ -82,7 +82,7 @@ def values(dataset: xr.Dataset) -> Figure:
 
 def steps(runs: xr.Dataset) -> Figure:
     """Steps to any target accuracy: a line for each seed, and the mean while all arrive."""
-    first, goals = first_evaluation(runs), _goals(runs)
+    first, goals = int(evaluations(runs)[0]), _goals(runs)
     marks: list[Mark] = [Level(first, "first evaluation: at most")] if first else []
     score = judged(runs)
     found = [steps_to(score, goal / 100).transpose("norm", "seed").values for goal in goals]

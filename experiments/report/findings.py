@@ -35,8 +35,8 @@ def points(difference: float) -> str:
 
 
 def times(ratio: float) -> str:
-    """A ratio to two decimals, to one from ten on."""
-    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}"
+    """A ratio to two decimals, to one from ten on, to none from a hundred on."""
+    return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
 
 
 def _arm(summary: Summary, arm: Summary) -> str:

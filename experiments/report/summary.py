@@ -51,7 +51,8 @@ DEFINITIONS = {
     "where they agree to an example, the error of the examples takes the spread's place. Where "
     "seeds are read at rates that others choose and these differ, the variance over seeds counts "
     "three times, since the readings are correlated (docs/results/verdicts.md). Cut to [0, 1] for "
-    "an accuracy; for steps and their ratios taken in logarithms. A comparison is paired by seed. "
+    "an accuracy, and for a difference to what the intervals of both accuracies and these ends "
+    "leave it; for steps and their ratios taken in logarithms. A comparison is paired by seed. "
     "With one seed there is none. Each interval stands alone: no correction is made for how many "
     "are shown.",
     "verdict": "Of an accuracy difference: equal if its interval lies within the margin that the "
@@ -68,9 +69,13 @@ DEFINITIONS = {
     "same_rate": "Every network at the baseline's best learning rate.",
     "steps_to": "The first evaluation at which test accuracy reaches the target, the geometric "
     "mean over seeds. A run that never does, or whose loss stops being finite, is `never` (null); "
-    "a mean needs every seed to arrive. Read to within one evaluation, which no interval includes; "
-    "`at most` if a run had arrived at the first.",
-    "speed_up": "The baseline's steps over the network's, the geometric mean over seeds. Where a "
+    "a mean needs every seed to arrive. A run arrives after the evaluation before and by this one, "
+    "anywhere between in logarithms: the interval is of arrivals. Its middle is half way, and it "
+    "holds, as an error that all seeds share, the logarithm of the two evaluations' ratio over the "
+    "root of 12; seeds that seem to differ by less count as differing by that. `at most` if a run "
+    "had arrived at the first.",
+    "speed_up": "The baseline's steps over the network's, the geometric mean over seeds; its "
+    "interval is that of the arrivals, as of steps. Where a "
     "run never arrives its steps are taken as the last step, and where it had arrived at the first "
     "evaluation as that one, so the ratio is a bound: `at least` or `at most`, or `unknown` where "
     "the bounds point both ways.",
