@@ -15,8 +15,6 @@ Summary = dict[str, Any]
 def findings(summary: Summary) -> dict[str, str]:
     """The two halves of the paragraph that opens a report: `shows` and `does_not_show`."""
     compared = [_arm(summary, arm) for arm in summary["arms"]]
-    if summary["arms"] and summary.get("confirmation"):
-        compared = [_confirmed(summary, c) for c in summary["confirmation"]["comparisons"]]
     compared += [_compared(summary, comparison) for comparison in summary["comparisons"]]
     return {
         "shows": "\n".join(compared or [_alone(summary)]),
@@ -40,6 +38,8 @@ def times(ratio: float) -> str:
 
 
 def _arm(summary: Summary, arm: Summary) -> str:
+    if confirmed := confirmed_arm(summary, arm):
+        return _confirmed(summary, confirmed)
     settings = "; ".join(f"“{label}” at {setting}" for label, setting in arm["settings"].items())
     where = f"Each at the best of its settings, {arm['tried']} at most ({settings})"
     return _outcome(arm, arm, summary, where)
@@ -59,10 +59,15 @@ def _confirmed(summary: Summary, comparison: Summary) -> str:
 
 def confirmed_pair(summary: Summary, comparison: Summary) -> Summary | None:
     """Returns what fresh seeds say of two networks that are arms of their own; None if nothing."""
-    if summary["arms"] or not summary.get("confirmation"):
+    return None if summary["arms"] else confirmed_arm(summary, comparison)
+
+
+def confirmed_arm(summary: Summary, arm: Summary) -> Summary | None:
+    """Returns what fresh seeds say of two arms, each at its best setting; None if nothing."""
+    if not summary.get("confirmation"):
         return None
     of_norm = {c["norm"]: c for c in summary["confirmation"]["comparisons"]}
-    return of_norm[comparison["norm"]]
+    return of_norm[arm["norm"]]
 
 
 def _compared(summary: Summary, comparison: Summary) -> str:

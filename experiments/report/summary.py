@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.report.arms import arms, has_arms, opponents, setting_of
+from experiments.report.arms import arms, has_arms, members, opponents, setting_of
 from experiments.report.budget import budget_curves
 from experiments.report.inference import mean_interval
 from experiments.report.readings import (
@@ -234,10 +234,18 @@ def _arms(dataset: xr.Dataset) -> list[dict[str, Any]]:
                 for label in (baseline, norm)
             },
             "tried": whole.learning_rate.size,
+            "did_not_learn": {label: _failed(dataset, label) for label in (baseline, norm)},
             **compare(one, at_rates(whole.sel(norm=norm), rates.sel(norm=norm))),
         }
         for norm in others
     ]
+
+
+def _failed(dataset: xr.Dataset, label: str) -> dict[str, int]:
+    """Returns how many of an arm's runs did not learn, at all settings together."""
+    networks = [dataset.isel(norm=i) for i in members(dataset)[label]]
+    counts = [len(failed_runs(runs)) for runs in networks]
+    return {"count": sum(counts), "of": sum(runs.diverged_at.size for runs in networks)}
 
 
 def plain(value: Any) -> Any:

@@ -75,8 +75,9 @@ def print_table(summary: Summary, console: Console) -> None:
     for title, answers in _verdicts(summary):
         console.print(Text(title))
         for tile in answers:
-            interval = f" ({tile.interval})" if tile.interval else ""
-            console.print(Text(f"  {tile.question} {tile.answer}: {tile.number}{interval}"))
+            aside = ", ".join(filter(None, (tile.interval, tile.source)))
+            words = f"  {tile.question} {tile.answer}: {tile.number}"
+            console.print(Text(f"{words} ({aside})" if aside else words))
     for header, rows in _tables(summary):
         # A network's label may hold brackets, which would be markup to rich.
         table = Table(
@@ -240,14 +241,11 @@ def _verdicts(summary: Summary) -> list[tuple[str, list[Tile]]]:
     """Titles and tiles: of arms at their best settings, and of networks at one value of a field."""
     confirmed = summary.get("confirmation")
     fresh = f", on {len(confirmed['seeds'])} fresh seeds" if confirmed else ""
-    compared = confirmed["comparisons"] if confirmed else summary["arms"]
-    found = []
-    if summary["arms"]:
-        found = [(f"{_beside(arm)} setting{fresh}", arm_tiles(arm)) for arm in compared]
-        fresh = ""
-    return found + [
-        (f"{_beside(c)} rate{fresh}", tiles(summary, c)) for c in summary["comparisons"]
+    beside = [
+        (f"{_beside(arm)} setting{fresh}", arm_tiles(summary, arm)) for arm in summary["arms"]
     ]
+    own = "" if summary["arms"] else fresh
+    return beside + [(f"{_beside(c)} rate{own}", tiles(summary, c)) for c in summary["comparisons"]]
 
 
 def _beside(comparison: Summary) -> str:

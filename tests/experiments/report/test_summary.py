@@ -351,6 +351,10 @@ def test_arms_are_compared_at_their_best_settings():
     assert (arm["baseline"], arm["norm"]) == ("none", "bn")
     assert arm["settings"] == {"none": "rate 0.1", "bn": "momentum 0.5, epsilon 0.1, rate 0.1"}
     assert arm["accuracy_difference"]["mean"] == pytest.approx(0.44, abs=0.005)
+    assert arm["did_not_learn"] == {
+        "none": {"count": 0, "of": 10},
+        "bn": {"count": 0, "of": 40},
+    }
     # The network without norm has neither field: every other is beside it.
     assert [c["baseline"] for c in summary["comparisons"]] == ["none"] * 4
 
