@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.report.arms import fields_of
+from experiments.report.arms import best_networks, fields_of, has_arms
+from experiments.report.budget import SHOWN, curves_by_seed
 from experiments.report.captions import CAPTIONS
 from experiments.report.runs import (
     FAILURES,
@@ -77,7 +78,21 @@ def values(dataset: xr.Dataset) -> Figure:
         axis = Axis(name.replace("_", " "), spread, ticks=ticks_of(ticks))
         y = score_axis(dataset, f"test {score_name(dataset)} at the last step")
         panels.append(Panel(axis, y, marks))
-    return Figure(panels, min(2, len(fields)))
+    return Figure(panels, min(2, len(fields)), arms=True)
+
+
+def budget(dataset: xr.Dataset) -> Figure:
+    """Score to expect of the best of so many settings, of each arm; a run for each seed."""
+    marks: list[Mark] = []
+    network, most = best_networks(dataset), 1
+    for label, by_seed in curves_by_seed(dataset).items():
+        tried = np.arange(1, by_seed.shape[1] + 1)
+        marks.append(Curve(network[label], tried, 100 * by_seed, label=label))
+        most = max(most, tried.size)
+    ticks = sorted({*SHOWN, most} & {*range(1, most + 1)})
+    x = Axis("settings tried", "log", ticks=ticks_of(ticks))
+    y = score_axis(dataset, f"test {score_name(dataset)} to expect")
+    return Figure([Panel(x, y, marks)], arms=True)
 
 
 def steps(runs: xr.Dataset) -> Figure:
@@ -132,8 +147,10 @@ def layered(name: str, *, logarithmic: bool = False) -> Callable[[xr.Dataset], F
 
 CHARTS: dict[str, Callable[[xr.Dataset], Figure]] = {
     "accuracy": accuracy,
+    "values": values,
     "loss": loss,
     "learning_rate": learning_rate,
+    "budget": budget,
     "steps": steps,
     "gradient_norm": layered("gradient_norm", logarithmic=True),
     "gradient_variation": layered("gradient_norm_cv"),
@@ -142,8 +159,15 @@ CHARTS: dict[str, Callable[[xr.Dataset], Figure]] = {
     "update_ratio": layered("update_ratio", logarithmic=True),
     "percentiles": percentiles,
 }
-OF_ALL_RATES = ("learning_rate", "values")
+OF_ALL_RATES = ("learning_rate", "values", "budget")
 assert CHARTS.keys() == CAPTIONS.keys()
+
+
+def charts_of(dataset: xr.Dataset) -> dict[str, Callable[[xr.Dataset], Figure]]:
+    """Returns the charts that a study has something for."""
+    several = has_arms(dataset)
+    needs = {"values": several, "budget": several or dataset.learning_rate.size > 1}
+    return {name: chart for name, chart in CHARTS.items() if needs.get(name, True)}
 
 
 def curves(quantity: xr.DataArray, *, first: int = 0, **look: Any) -> list[Mark]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import xarray as xr
 
-from experiments.report.arms import arms, has_arms, place_of, values_of
+from experiments.report.arms import best_networks, has_arms, values_of
 from experiments.report.runs import best_learning_rates, choosing_score
 from experiments.report.seconds import seconds_per_step
 
@@ -61,7 +61,7 @@ def networks(dataset: xr.Dataset) -> list[Network]:
     rates = dataset.learning_rate.values.tolist()
     best = [rates.index(rate) for rate in best_learning_rates(dataset).values.tolist()]
     finals = choosing_score(dataset).mean("seed").transpose("norm", "learning_rate").values
-    chosen, seconds = _best_of_arms(dataset), _seconds(dataset)
+    chosen, seconds = {*best_networks(dataset).values()}, _seconds(dataset)
     return [
         Network(
             name,
@@ -76,14 +76,6 @@ def networks(dataset: xr.Dataset) -> list[Network]:
         )
         for i, name in enumerate(names)
     ]
-
-
-def _best_of_arms(dataset: xr.Dataset) -> set[int]:
-    """Returns the position of each norm's network that is best at its best learning rate."""
-    if not has_arms(dataset):
-        return set(range(dataset.norm.size))
-    best = best_learning_rates(arms(dataset))
-    return {place_of(dataset, n, float(best.sel(norm=n)))[0] for n in best.norm.values.tolist()}
 
 
 def _seconds(dataset: xr.Dataset) -> list[float | None]:

@@ -17,7 +17,9 @@ from rich.text import Text
 
 from experiments.report import figures
 from experiments.report.arms import chosen_settings
-from experiments.report.captions import CAPTIONS, DISTRIBUTION, VALUES
+from experiments.report.budget import SHOWN
+from experiments.report.captions import CAPTIONS, DISTRIBUTION
+from experiments.report.charts import charts_of
 from experiments.report.confirmation import summarize_confirmation
 from experiments.report.drawing import drawn_of
 from experiments.report.findings import findings, percent, points, stable_rate, times
@@ -54,12 +56,12 @@ def write_report(directory: Path) -> Path:
     summary = {**summary, "findings": findings(summary)}
     write_whole(directory / SUMMARY, (_json(summary) + "\n").encode())
     (directory / FIGURES).mkdir(exist_ok=True)
-    for name, draw in figures.FIGURES.items():
-        figures.save(draw(dataset), directory / FIGURES / f"{name}.svg")
+    drawn = [name for name in charts_of(dataset) if name in figures.FIGURES]
+    for name in drawn:
+        figures.save(figures.FIGURES[name](dataset), directory / FIGURES / f"{name}.svg")
     page = directory / PAGE
     write_whole(page, _page(directory, dataset, summary).encode())
-    drawn = [f"{FIGURES}/{name}.svg" for name in figures.FIGURES]
-    checksums.add(directory, [SUMMARY, *drawn, PAGE])
+    checksums.add(directory, [SUMMARY, *(f"{FIGURES}/{name}.svg" for name in drawn), PAGE])
     return page
 
 
@@ -142,7 +144,7 @@ def budget_rows(summary: Summary) -> tuple[list[str], Rows]:
             return ""
         return _interval({name: arm[name][tried - 1] for name in _ESTIMATE}, _percent)
 
-    shown = sorted({1, 2, 3, 5, 10, 20, 50, most} & {*range(1, most + 1)})
+    shown = sorted({*SHOWN, most} & {*range(1, most + 1)})
     rows = [[str(tried), *(after(arm, tried) for arm in arms)] for tried in shown]
     header = f"settings tried: test {summary['score']} to expect (%)"
     return [header, *summary["budget"]], rows
@@ -273,8 +275,7 @@ def load_study(directory: Path) -> xr.Dataset:
 
 def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
     name, drawn = printable(directory.name), drawn_of(dataset)
-    captions = {"values": VALUES, **CAPTIONS} if "values" in drawn.figures else CAPTIONS
-    captions = {name: caption.about(summary["score"]) for name, caption in captions.items()}
+    captions = {n: CAPTIONS[n].about(summary["score"]) for n in CAPTIONS if n in drawn.figures}
     captions["accuracy"] = captions["accuracy"]._replace(measures=(score_variable(dataset),))
     return render(
         "report.html.jinja",

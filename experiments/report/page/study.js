@@ -117,10 +117,12 @@ function panelsOf(name) {
   const panels = base.panels.map((panel, i) => {
     const own = shown.flatMap(({ number }) =>
       (each[rateOf(number)] ?? each[0]).panels[i].marks.filter(mark => mark.network === number));
-    // Marks that stand for several networks are shown with any of them.
     return { ...panel, index: i, marks: [...panel.marks.filter(mark => mark.network === undefined), ...own] };
   });
-  if (name === "values") panels.forEach((panel, i) => { panel.marks = base.panels[i].marks; });
+  // Marks that stand for all networks of a norm are shown with any of them.
+  const labels = new Set(shown.map(network => network.label));
+  const stays = mark => mark.network === undefined || labels.has(study.networks[mark.network].label);
+  if (base.arms) panels.forEach((panel, i) => { panel.marks = base.panels[i].marks.filter(stays); });
   return { ...base, panels: panels.filter(panel => panel.network === undefined || numbers.has(panel.network)) };
 }
 
