@@ -135,7 +135,7 @@ def _arrivals(
     mean: Estimate = dict.fromkeys(("mean", "low", "high"))
     if arrived.all():  # the mean of those that arrive would be the better the more runs fail
         known = arrivals_at(np.maximum(steps, 1), evaluated)
-        mean = geometric_interval(known, None, factor, level)
+        mean = _cut(geometric_interval(known, None, factor, level), 1, np.inf)
     if early:
         mean |= {"low": None, "high": None}
     return {**mean, "reached": arrived.sum(), "of": steps.size, "at_most": early, "by_seed": steps}

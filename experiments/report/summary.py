@@ -52,9 +52,9 @@ DEFINITIONS = {
     "seeds are read at rates that others choose and these differ, the variance over seeds counts "
     "three times, since the readings are correlated (docs/results/verdicts.md). Cut to [0, 1] for "
     "an accuracy, and for a difference to what the intervals of both accuracies and these ends "
-    "leave it; for steps and their ratios taken in logarithms. A comparison is paired by seed. "
-    "With one seed there is none. Each interval stands alone: no correction is made for how many "
-    "are shown.",
+    "leave it; for steps, 1 at least, and their ratios taken in logarithms. A comparison is paired "
+    "by seed. With one seed there is none. Each interval stands alone: no correction is made for "
+    "how many are shown.",
     "verdict": "Of an accuracy difference: equal if its interval lies within the margin that the "
     "study names, better or worse if it lies above or below zero, else undecided; then the number "
     "of seeds that would decide if mean and spread stayed as they are, unless the test set is the "

@@ -118,6 +118,20 @@ def test_steps_to_a_target_is_the_first_evaluation_there():
     assert (steps["0.80"]["reached"], steps["0.80"]["of"]) == (3, 3)
 
 
+def test_seeds_that_are_read_alike_have_an_interval_of_steps_and_none_begins_below_one():
+    alike = runs([0.1, 0.5, 0.96], [0.1, 0.5, 0.96])
+    dataset = study([[alike]], norms=["none"], rates=[1.0])
+    steps = summarize(dataset)["norms"]["none"]["steps_to"]["0.95"]
+    # Both between 10 and 20, so their spread and their error are log(2) / sqrt(12); t(0.975) with 1
+    # degree of freedom is 12.706.
+    half = np.hypot(12.706 / np.sqrt(2), 1.96) * np.log(2) / np.sqrt(12)
+    assert (steps["mean"], steps["low"]) == (20, pytest.approx(np.sqrt(200) / np.exp(half), 1e-3))
+    assert steps["high"] == pytest.approx(np.sqrt(200) * np.exp(half), rel=1e-3)
+    early = dataset.assign_coords(step=[0, 1, 4])
+    steps = summarize(early)["norms"]["none"]["steps_to"]["0.95"]
+    assert (steps["mean"], steps["low"]) == (4, 1)
+
+
 def test_never_is_an_answer_and_is_not_averaged_away():
     steps = summarize(two_networks([GOOD, FLAT], [BETTER, FLAT]))["norms"]["none"]["steps_to"]
     assert steps["0.95"] == {
