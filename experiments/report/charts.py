@@ -65,14 +65,15 @@ def learning_rate(dataset: xr.Dataset) -> Figure:
 
 def values(dataset: xr.Dataset) -> Figure:
     """Final test accuracy against each field that a study has several values of, at best rates."""
-    fields = fields_of(dataset)
+    fields, best = fields_of(dataset), {*best_networks(dataset).values()}
     final = 100 * final_accuracy(at_rates(dataset, best_learning_rates(dataset)))
     final, panels = final.transpose("norm", "seed").values, []
     for name in fields:
         x, marks = dataset[name].values, []
         for label, networks in _joined(dataset, name, fields).items():
             runs = final[networks].T
-            marks.append(Curve(networks[0], x[networks], runs, label=label, points=True))
+            shown = next((one for one in networks if one in best), networks[0])
+            marks.append(Curve(shown, x[networks], runs, label=label, points=True))
         ticks = np.unique(x[~np.isnan(x)])
         spread = "log" if ticks[0] > 0 and ticks[-1] > 10 * ticks[0] else "linear"
         axis = Axis(name.replace("_", " "), spread, ticks=ticks_of(ticks))
@@ -185,7 +186,12 @@ def label_of(quantity: xr.DataArray) -> str:
 def score_axis(runs: xr.Dataset, label: str, ends: tuple[float, float] = (0.0, 100.0)) -> Axis:
     """Returns an axis of what networks are judged by; `nines` where that is accuracy."""
     scale = "nines" if "test_accuracy" in runs else "linear"
-    look: Any = {"unit": " %", "digits": 1, "decimals": True, "either": scale == "nines"}
+    look: Any = {
+        "unit": "\N{NO-BREAK SPACE}%",
+        "digits": 1,
+        "decimals": True,
+        "either": scale == "nines",
+    }
     return Axis(f"{label} (%)", scale, limits=ends, **look)
 
 

@@ -22,10 +22,11 @@ from matplotlib.ticker import LogFormatter
 from experiments.report import specification as spec
 from experiments.report.captions import CAPTIONS
 from experiments.report.charts import CHARTS, OF_ALL_RATES
-from experiments.report.looks import COLOURS, INK, MUTED, PAPER, RULE, Network, networks
+from experiments.report.looks import COLOURS, INK, MUTED, PAPER, PATTERNS, RULE, Network, networks
 from experiments.report.runs import choices, score_name
 
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
+assert len(DASHES) == PATTERNS
 MARKERS = "osD^vPX"
 STYLE: dict[Any, Any] = {
     "font.size": 9.5,

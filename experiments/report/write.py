@@ -152,13 +152,19 @@ def budget_rows(summary: Summary) -> tuple[list[str], Rows]:
 
 def pace_rows(summary: Summary) -> list[tuple[list[str], Rows]]:
     """A table for each comparison, a row for each target: both networks' steps, and the ratio."""
+    what = f"steps to a test {summary['score']} of"
     if confirmed := summary.get("confirmation"):
-        return [_pace(c, c, confirmed["norms"], summary) for c in confirmed["comparisons"]]
-    return [_pace(c, c["best_rate"], summary["norms"], summary) for c in summary["comparisons"]]
+        what = f"{_fresh(confirmed)}, {what}"
+        return [_pace(c, c, confirmed["norms"], what) for c in confirmed["comparisons"]]
+    return [_pace(c, c["best_rate"], summary["norms"], what) for c in summary["comparisons"]]
+
+
+def _fresh(confirmed: Summary) -> str:
+    return f"on {len(confirmed['seeds'])} fresh seeds"
 
 
 def _pace(
-    comparison: Summary, pair: Summary, networks: Summary, summary: Summary
+    comparison: Summary, pair: Summary, networks: Summary, what: str
 ) -> tuple[list[str], Rows]:
     names, curve = (comparison["baseline"], comparison["norm"]), pair["speed_up_curve"]
     rows = []
@@ -167,7 +173,7 @@ def _pace(
             ratio = _speed_up({name: column[i] for name, column in curve.items()})
             steps = [_seen_at(networks[name], target) for name in names]
             rows.append([percent(target, 0), *steps, ratio])
-    return [f"steps to a test {summary['score']} of", *names, "speed-up"], rows
+    return [what, *names, "speed-up"], rows
 
 
 def _seen_at(network: Summary, target: float) -> str:
@@ -227,7 +233,7 @@ def confirmation_rows(confirmed: Summary, score: str) -> tuple[list[str], Rows]:
         )
         ratios = ["" if pair is None else _speed_up(pair["speed_up"][target]) for pair in pairs]
         rows.append([f"speed-up to {goal}", *ratios])
-    return [f"on {len(confirmed['seeds'])} fresh seeds", *networks], rows
+    return [_fresh(confirmed), *networks], rows
 
 
 def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
@@ -242,7 +248,7 @@ def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
 def _verdicts(summary: Summary) -> list[tuple[str, list[Tile]]]:
     """Titles and tiles: of arms at their best settings, and of networks at one value of a field."""
     confirmed = summary.get("confirmation")
-    fresh = f", on {len(confirmed['seeds'])} fresh seeds" if confirmed else ""
+    fresh = f", {_fresh(confirmed)}" if confirmed else ""
     beside = [
         (f"{_beside(arm)} setting{fresh}", arm_tiles(summary, arm)) for arm in summary["arms"]
     ]

@@ -163,7 +163,8 @@ function number(value, { unit = "", digits = 3, decimals = false } = {}) {
   if (!Number.isFinite(value)) return "none";
   if (decimals) return value.toFixed(digits).replace("-", "−") + unit;
   const size = Math.abs(value);
-  const text = size && (size < 1e-3 || size >= 1e5) ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits)));
+  const rounded = Number(value.toPrecision(digits));
+  const text = size && (size < 1e-3 || size >= 1e5) ? rounded.toExponential() : String(rounded);
   return text.replace("-", "−") + unit;
 }
 

@@ -6,7 +6,20 @@ import time
 
 import numpy as np
 import pytest
-from browsing import NAMELESS, click, faults, find, js, media, on_wide_screen, press, until
+from browsing import (
+    NAMELESS,
+    PHONE,
+    WIDE,
+    click,
+    faults,
+    find,
+    js,
+    media,
+    on_wide_screen,
+    press,
+    until,
+    visit,
+)
 
 
 def luminance(colour):
@@ -58,6 +71,14 @@ def test_axe_finds_no_fault(browser, scheme):
     media(browser, scheme)
     browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert faults(browser) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [PHONE, WIDE])
+def test_axe_finds_no_fault_in_a_comparison(chromium, comparison, width, scheme):
+    media(visit(chromium, comparison, width), scheme)
+    chromium.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert faults(chromium) == []
 
 
 def test_every_control_has_a_name_and_every_figure_words(browser):

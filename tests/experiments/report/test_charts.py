@@ -5,7 +5,7 @@ import pytest
 from synthetic import learning, of_several_values, study
 
 from experiments.report import charts, distribution
-from experiments.report.looks import colours_of, networks
+from experiments.report.looks import PATTERNS, colours_of, dashes_of, networks
 from experiments.report.runs import choices
 from experiments.report.summary import summarize
 from experiments.study.measure import BINS
@@ -87,6 +87,13 @@ def test_a_norm_has_one_colour_in_every_study():
         "mine": 2,
     }
     assert colours_of(["none", "x", "batch norm", "x"]) == {"none": 0, "batch norm": 1, "x": 2}
+
+
+def test_networks_of_one_norm_differ_in_dashes_as_long_as_there_are_some():
+    dashes = dashes_of(["a", "a", "b", "b"] * 2)
+    for own in (dashes[:2] + dashes[4:6], dashes[2:4] + dashes[6:]):
+        assert len({dash % PATTERNS for dash in own}) == 4
+    assert dashes_of(["a"] * 6)[4:] == [4, 5]
 
 
 def test_seconds_are_there_if_they_were_measured():
