@@ -187,7 +187,8 @@ def speed_up(
         return {"mean": None, "low": None, "high": None, "kind": "unknown"}
     # What arrives at the start, or never, is a bound: the first evaluation, the last.
     steps = [np.maximum(np.where(np.isnan(s), last, s), 1) for s in (baseline, other)]
-    ratio = geometric_interval(*(arrivals_at(s, evaluations) for s in steps), factor, level)
+    before, after = (arrivals_at(s, evaluations) for s in steps)
+    ratio = geometric_interval(before, after, factor, level)
     if at_least or at_most:
         return {**ratio, "low": None, "high": None, "kind": "at least" if at_least else "at most"}
     return {**ratio, "kind": "measured"}

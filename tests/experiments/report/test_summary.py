@@ -9,7 +9,6 @@ from synthetic import of_several_values, study
 from experiments.report.budget import expected_best
 from experiments.report.findings import findings
 from experiments.report.summary import summarize
-from experiments.report.tiles import tiles
 from experiments.report.write import budget_rows, comparison_rows
 
 # t(0.975) with 2 degrees of freedom, from a printed table.
@@ -42,38 +41,6 @@ def test_an_accuracy_interval_ends_at_one():
     nearly = runs([0.1, 1.0], [0.1, 1.0], [0.1, 0.97])
     accuracy = summarize(study([[nearly]], norms=["none"], rates=[1.0]))
     assert accuracy["norms"]["none"]["final_accuracy"]["high"] == 1
-
-
-def test_a_difference_ends_where_both_accuracies_do():
-    # 10 and 100 % of one network, 96 to 98 % of the other: t(1) alone would give -675 to +761.
-    wide = runs([0.1, 1.0], [0.1, 0.1])
-    narrow = runs([0.1, 0.96], [0.1, 0.98])
-    summary = summarize(two_networks([wide], [narrow], rates=[1.0]))
-    accuracy = {n: network["final_accuracy"] for n, network in summary["norms"].items()}
-    assert (accuracy["none"]["low"], accuracy["none"]["high"]) == (0, 1)
-    least = accuracy["batch norm"]["low"]
-    assert 0 < least < 0.96
-    (comparison,) = summary["comparisons"]
-    difference = comparison["best_rate"]["accuracy_difference"]
-    assert difference["mean"] == pytest.approx(0.42)
-    assert difference["low"] == pytest.approx(least - 1, abs=1e-6)  # none is at 1 at most
-    assert difference["high"] == 1
-    assert difference["verdict"] == "undecided"
-    (at_rate,) = comparison["by_learning_rate"]
-    assert at_rate["accuracy_difference"] == difference
-    said = f"({100 * (least - 1):.2f} to +100.00)".replace("-", "−")
-    assert said in comparison_rows(comparison, "accuracy")[1][0][1]
-    assert said[1:-1] in tiles(summary, comparison)[0].interval
-    assert said[1:-1] in findings(summary)["shows"]
-
-
-def test_scores_without_a_lower_end_are_cut_above_alone():
-    wide = runs([0.1, 0.9], [0.1, -0.9])
-    dataset = two_networks([wide], [np.full_like(wide, 0.5)], rates=[1.0])
-    dataset = dataset.rename(test_accuracy="test_r2").assign_attrs(score="test_r2", chance=0)
-    difference = summarize(dataset)["comparisons"][0]["best_rate"]["accuracy_difference"]
-    assert difference["low"] == pytest.approx(-0.5)  # of 0.5 at 1 at most
-    assert difference["high"] > 2
 
 
 def test_a_run_whose_loss_was_not_finite_counts_as_chance():
@@ -116,20 +83,6 @@ def test_steps_to_a_target_is_the_first_evaluation_there():
     assert steps["0.80"]["at_most"]
     assert steps["0.80"]["low"] is None
     assert (steps["0.80"]["reached"], steps["0.80"]["of"]) == (3, 3)
-
-
-def test_seeds_that_are_read_alike_have_an_interval_of_steps_and_none_begins_below_one():
-    alike = runs([0.1, 0.5, 0.96], [0.1, 0.5, 0.96])
-    dataset = study([[alike]], norms=["none"], rates=[1.0])
-    steps = summarize(dataset)["norms"]["none"]["steps_to"]["0.95"]
-    # Both between 10 and 20, so their spread and their error are log(2) / sqrt(12); t(0.975) with 1
-    # degree of freedom is 12.706.
-    half = np.hypot(12.706 / np.sqrt(2), 1.96) * np.log(2) / np.sqrt(12)
-    assert (steps["mean"], steps["low"]) == (20, pytest.approx(np.sqrt(200) / np.exp(half), 1e-3))
-    assert steps["high"] == pytest.approx(np.sqrt(200) * np.exp(half), rel=1e-3)
-    early = dataset.assign_coords(step=[0, 1, 4])
-    steps = summarize(early)["norms"]["none"]["steps_to"]["0.95"]
-    assert (steps["mean"], steps["low"]) == (4, 1)
 
 
 def test_never_is_an_answer_and_is_not_averaged_away():
