@@ -222,7 +222,11 @@ def _edges(summary: Summary) -> str:
 
 def _limits(summary: Summary) -> str:
     seeds, every, score = len(summary["seeds"]), summary["evaluate_every"], summary["score"]
-    network = summary["config"].get("network", "One network")
+    config = summary["config"]
+    network = config.get("network", "One network")
+    # A loop of one's own may not say.
+    known = {"optimizer": "{}", "schedule": "schedule {}"}
+    way = ", ".join(said.format(config[name]) for name, said in known.items() if config.get(name))
     by = f"by validation {score}; what is reported is test {score}"
     if not summary["validation"]:
         by = f"by test {score}, for want of validation data"
@@ -243,7 +247,8 @@ def _limits(summary: Summary) -> str:
             f"{chance}{chosen if len(summary['learning_rates']) > 1 else ''}.",
             f"Time is counted in steps{f', read every {every}' if every else ''}, not in seconds.",
             f"{network} on {summary['data'] or 'small data'} says nothing of other networks, of "
-            "other data or batches, nor why any of this happens.",
+            f"other data or batches, of other ways to train than {way or 'this one'}, for "
+            f"{summary['steps']} steps, nor why any of this happens.",
         ]
     )
 

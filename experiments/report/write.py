@@ -303,6 +303,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
         score=score_variable(dataset),
         command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
         directory=printable(shlex.quote(str(directory))),
+        metrics=printable(json.dumps(str(directory / results.METRICS), ensure_ascii=False)),
     )
 
 

@@ -22,14 +22,12 @@ function draw(figure) {
   const height = tops.at(-1);
   const zoom = zooms.get(figure.id) ?? {};
   const shared = view.shared && alike(view.panels.map(panel => endsOf(panel, "y")));
-  const layOut = widest => view.panels.map((panel, i) => {
+  const panels = view.panels.map((panel, i) => {
     const [top, bottom] = tops.slice(Math.floor(i / columns));
     const place = { left: (i % columns) * each, top, width: each, height: bottom - top };
     const ends = { x: zoom.x ?? endsOf(panel, "x"), y: zoom.y?.[panel.index] ?? zoom.y?.all ?? shared ?? endsOf(panel, "y") };
-    return laidOut(panel, place, ends, widest);
+    return laidOut(panel, place, ends);
   });
-  let panels = layOut(2);
-  if (shared) panels = layOut(Math.max(...panels.map(panel => panel.widest))); // one under the other
   const drawing = { figure, panels, width, height };
   plot.querySelector("svg")?.remove();
   plot.insertAdjacentHTML("afterbegin", `<svg width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" aria-hidden="true">`
@@ -64,17 +62,17 @@ function titleOf({ network, title }) {
 
 const alike = ends => ends.length ? [Math.min(...ends.map(e => e[0])), Math.max(...ends.map(e => e[1]))] : undefined;
 
-function laidOut(given, { left, top, width, height }, ends, least) {
+function laidOut(given, { left, top, width, height }, ends) {
   const panel = { ...given, title: titleOf(given) };
   const labels = endLabels(panel, width);
   const room = labels.reduce((most, { text }) => Math.max(most, text.length * BOLD + 12), 0);
   const box = { top: top + (panel.title ? 24 : 10), bottom: top + height - (panel.x.label ? NAMED : TICKS), right: left + width - Math.max(room, 18) };
   const vertical = makeScale(panel.y, ends.y, [box.bottom, box.top]);
   const ticks = ticksOf(panel.y, vertical, 14);
-  const widest = Math.max(least, ...ticks.map(([, text]) => text.length));
+  const widest = Math.max(2, ...ticks.map(([, text]) => text.length));
   box.left = left + 12 + widest * LETTER;
   const x = makeScale({ ...panel.x, ticks: panel.x.ticks }, ends.x, [box.left, box.right]);
-  return { ...panel, box, widest, end: left + width, scales: { x, y: vertical }, yTicks: ticks, xTicks: ticksOf(panel.x, x, 44), labels };
+  return { ...panel, box, end: left + width, scales: { x, y: vertical }, yTicks: ticks, xTicks: ticksOf(panel.x, x, 44), labels };
 }
 
 // Names at the ends of lines: where there is room, or where lines are told apart in no other way.
@@ -223,13 +221,13 @@ function endsMarkup(panel) {
     const last = known < 0 ? high.findLastIndex(Number.isFinite) : known;
     const value = known < 0 ? high[last] : mean[known];
     const right = last < 0 ? NaN : scales.x.at(shownX(panel.x, mark, moved(mark, x[last])));
-    // A line that ends early, or before its runs do, has others beside it.
-    const early = mark.every || right < box.right - EARLY * (box.right - box.left);
+    // Others go on beside a line that ends early.
+    const early = right < box.right - EARLY * (box.right - box.left);
     return { text, mark, right: early && last >= 0 ? box.right : right, y: y(value) };
   }).filter(({ right, y }) => Number.isFinite(right) && Number.isFinite(y)).sort((a, b) => a.y - b.y);
   placed.forEach((one, i) => { one.y = Math.max(one.y, box.top + 4, i ? placed[i - 1].y + 14 : -Infinity); });
   let lowest = box.bottom - 4;
   for (const one of placed.toReversed()) { one.y = Math.min(one.y, lowest); lowest = one.y - 14; }
   return placed.map(({ text, mark, right, y }) =>
-    `<text class="end" x="${Math.min(right, box.right) + 6}" y="${y.toFixed(1)}" dy=".33em" style="fill: ${colourOf(mark.network)}">${escaped(text)}</text>`).join("");
+    `<text class="end" x="${Math.min(right, box.right) + 6}" y="${y.toFixed(1)}" dy=".33em" style="fill: ${colourOf(mark.network, "word")}">${escaped(text)}</text>`).join("");
 }

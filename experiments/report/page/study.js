@@ -169,7 +169,7 @@ function number(value, { unit = "", digits = 3, decimals = false } = {}) {
 }
 
 const escaped = text => String(text).replace(/[&<>"]/g, c => `&#${c.charCodeAt(0)};`);
-const colourOf = number => `var(--series-${study.networks[number].colour % 7})`;
+const colourOf = (number, kind = "series") => `var(--${kind}-${study.networks[number].colour % 7})`;
 const DASHES = ["", "7 3", "2 3", "8 3 2 3"];
 const dashOf = (mark = {}) =>
   mark.dash ? { solid: "", dot: "2 3" }[mark.dash] : DASHES[study.networks[mark.network].dash % DASHES.length];

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from browsing import PHONE, WIDE, visit
-from synthetic import keep, learning, study
+from synthetic import keep, learning, of_several_values, study
 
 from experiments.report.comparison import write_comparison
 from experiments.report.write import write_report
@@ -33,6 +33,12 @@ def page(tmp_path_factory, without_paper):
     dataset["seconds_per_step"] = ("norm", "step"), np.outer([0.01, 0.02], np.ones(101))
     dataset.attrs["train_examples"] = 1200
     return without_paper(dataset, tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory, without_paper):
+    """The page of a study with five networks, of several values."""
+    return without_paper(of_several_values(), tmp_path_factory.mktemp("swept"))
 
 
 @pytest.fixture(scope="session")

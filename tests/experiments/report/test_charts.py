@@ -209,3 +209,6 @@ def test_the_slope_is_that_of_the_activation():
     (slope,) = marks(panel, "reference")
     assert slope.label == "slope of the tanh"
     np.testing.assert_allclose(slope.y, np.cosh(slope.x) ** -2.0, atol=0.01)
+    panel, _ = distribution.distribution(runs(), "relu").panels
+    (slope,) = marks(panel, "reference")
+    np.testing.assert_array_equal(slope.y, slope.x > 0)  # no ramp about zero

@@ -1,8 +1,11 @@
 """The page stands alone, the figures are legible as data, and a bad folder is named."""
 
+import ast
+import html
 import io
 import json
 import re
+import shlex
 import xml.etree.ElementTree as ElementTree
 
 import chex
@@ -217,6 +220,15 @@ def test_what_several_values_lead_to_is_drawn(tmp_path, without_paper):
     assert '<figure id="values" ' in page
     page = without_paper(sweep(), tmp_path / "one").read_text("utf-8")
     assert '<figure id="values" ' not in page
+
+
+def test_what_is_to_be_pasted_is_quoted(tmp_path, without_paper):
+    page = without_paper(sweep(), tmp_path / 'batch 16 "a"').read_text("utf-8")
+    said = html.unescape(page)
+    (command,) = re.findall(r"^python -m experiments report (.*)</pre>", said, re.M)
+    assert shlex.split(command) == [f'{tmp_path}/batch 16 "a"']
+    (opened, *_) = re.findall(r"xarray\.open_dataset\((.*)\)$", said, re.M)
+    assert ast.literal_eval(opened) == f'{tmp_path}/batch 16 "a"/metrics.nc'
 
 
 def test_settings_are_words():

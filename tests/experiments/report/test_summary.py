@@ -302,6 +302,7 @@ def test_the_limits_are_said():
         "at the rate that the others chose by test accuracy, for want of validation data",
         "not in seconds",
         "MLP((100,), 'sigmoid') on Digits() says nothing of other networks",
+        "of other ways to train than SGD(), schedule constant, for 20 steps",
         "that of “batch norm” is the largest tried",
     ):
         assert said in limits
