@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import norm as gauss
 
-from experiments.bench import looks
+from experiments.bench import arrivals, looks
 from experiments.bench.output import Report
 from experiments.report.readings import accuracy_difference
 from experiments.report.runs import at_rates, rates_chosen_by_others
@@ -54,9 +54,11 @@ def measure(studies: int, seed: int) -> Report:
         for curve in CURVES
         for examples in EXAMPLES
     }
-    notes = _notes(studies, seed) + looks.notes(studies)
-    rows = pd.concat([data, looked], ignore_index=True)
-    tables |= looks.tables(looked)
+    announce("steps to a target")
+    arrived = arrivals.measure(arrivals.SCALE * studies, seed)
+    notes = _notes(studies, seed) + looks.notes(studies) + arrivals.notes(studies)
+    rows = pd.concat([data, looked, arrived], ignore_index=True)
+    tables |= looks.tables(looked) | arrivals.tables(arrived)
     return Report("verdicts", "Verdicts on simulated studies", rows, tables, notes)
 
 

@@ -73,7 +73,8 @@ class _Run(_Flags):
     better, from N in all. Both looks are made with intervals of 97.5 %, so that at most 5 % of
     verdicts are wrong."""
     tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Write events for TensorBoard as well, in the folder `tensorboard`; needs tensorboardX."""
+    """Write events for TensorBoard as well, in the folder `tensorboard`; needs tensorboardX. A
+    study that was begun so goes on so."""
 
 
 def main(arguments: list[str]) -> None:

@@ -55,6 +55,15 @@ def setting_of(dataset: xr.Dataset, label: str, setting: float) -> Setting:
     return Setting(values_of(dataset, network), float(dataset.learning_rate[rate]))
 
 
+def best_networks(dataset: xr.Dataset) -> dict[str, int]:
+    """Returns the position of each norm's network that is best at its best learning rate."""
+    if not has_arms(dataset):
+        return {label: int(only) for label, (only,) in members(dataset).items()}
+    best = best_learning_rates(arms(dataset))
+    labels = best.norm.values.tolist()
+    return {n: place_of(dataset, n, float(best.sel(norm=n)))[0] for n in labels}
+
+
 def values_of(dataset: xr.Dataset, network: int) -> dict[str, float]:
     """Returns a network's value of each field that it has one of."""
     values = {field: float(dataset[field][network]) for field in fields_of(dataset)}
@@ -98,5 +107,5 @@ def opponents(dataset: xr.Dataset) -> list[tuple[str, str]]:
 
 def members(dataset: xr.Dataset) -> dict[str, Any]:
     """Returns the positions of each norm's networks."""
-    labels = dataset.label.values
+    labels = (dataset.label if has_arms(dataset) else dataset.norm).values
     return {label: np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())}

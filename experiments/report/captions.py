@@ -23,6 +23,14 @@ CAPTIONS = {
         "geometric mean over seeds, if all of them do. The axis spreads out towards 100 %.",
         (),
     ),
+    # Where a study has several values of a field.
+    "values": Caption(
+        "Test accuracy after training, at every value",
+        "Each network at its own best learning rate: the line is the mean, in which a run whose "
+        "loss was not finite counts as chance; a point is one run. A line joins networks that "
+        "differ in nothing else.",
+        (),
+    ),
     "loss": Caption(
         "Test and training loss",
         "The loss on the test set, and on the batches trained on.",
@@ -33,6 +41,14 @@ CAPTIONS = {
         "Where each network trains: the line is the mean, a point is one run. A cross is a run "
         "that did not learn. One whose loss was not finite counts as chance; how many there are "
         "stands beside it.",
+        (),
+    ),
+    # Where it has several settings.
+    "budget": Caption(
+        "Test accuracy to expect of a budget",
+        "What is had after trying so many settings, drawn at random, with one seed each, and "
+        "keeping the best: by validation accuracy, or by test accuracy where there are no "
+        "validation data. A curve that begins high says that nearly any setting works.",
         (),
     ),
     "steps": Caption(
@@ -77,15 +93,6 @@ CAPTIONS = {
         ("activation_percentile",),
     ),
 }
-
-# Drawn where a study has several values of a field.
-VALUES = Caption(
-    "Test accuracy after training, at every value",
-    "Each network at its own best learning rate: the line is the mean, in which a run whose loss "
-    "was not finite counts as chance; a point is one run. A line joins networks that differ in "
-    "nothing else.",
-    (),
-)
 
 # Drawn where it was measured: studies of earlier versions lack it.
 DISTRIBUTION = Caption(

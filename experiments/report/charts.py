@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.report.arms import fields_of
+from experiments.report.arms import best_networks, fields_of, has_arms
+from experiments.report.budget import SHOWN, curves_by_seed
 from experiments.report.captions import CAPTIONS
 from experiments.report.runs import (
     FAILURES,
     at_rates,
     best_learning_rates,
+    evaluations,
     failed_runs,
     final_accuracy,
-    first_evaluation,
     judged,
     score_name,
     steps_to,
@@ -64,25 +65,40 @@ def learning_rate(dataset: xr.Dataset) -> Figure:
 
 def values(dataset: xr.Dataset) -> Figure:
     """Final test accuracy against each field that a study has several values of, at best rates."""
-    fields = fields_of(dataset)
+    fields, best = fields_of(dataset), {*best_networks(dataset).values()}
     final = 100 * final_accuracy(at_rates(dataset, best_learning_rates(dataset)))
     final, panels = final.transpose("norm", "seed").values, []
     for name in fields:
         x, marks = dataset[name].values, []
         for label, networks in _joined(dataset, name, fields).items():
             runs = final[networks].T
-            marks.append(Curve(networks[0], x[networks], runs, label=label, points=True))
+            shown = next((one for one in networks if one in best), networks[0])
+            marks.append(Curve(shown, x[networks], runs, label=label, points=True))
         ticks = np.unique(x[~np.isnan(x)])
         spread = "log" if ticks[0] > 0 and ticks[-1] > 10 * ticks[0] else "linear"
         axis = Axis(name.replace("_", " "), spread, ticks=ticks_of(ticks))
         y = score_axis(dataset, f"test {score_name(dataset)} at the last step")
         panels.append(Panel(axis, y, marks))
-    return Figure(panels, min(2, len(fields)))
+    return Figure(panels, min(2, len(fields)), arms=True)
+
+
+def budget(dataset: xr.Dataset) -> Figure:
+    """Score to expect of the best of so many settings, of each arm; a run for each seed."""
+    marks: list[Mark] = []
+    network, most = best_networks(dataset), 1
+    for label, by_seed in curves_by_seed(dataset).items():
+        tried = np.arange(1, by_seed.shape[1] + 1)
+        marks.append(Curve(network[label], tried, 100 * by_seed, label=label))
+        most = max(most, tried.size)
+    ticks = sorted({*SHOWN, most} & {*range(1, most + 1)})
+    x = Axis("settings tried", "log", ticks=ticks_of(ticks))
+    y = score_axis(dataset, f"test {score_name(dataset)} to expect")
+    return Figure([Panel(x, y, marks)], arms=True)
 
 
 def steps(runs: xr.Dataset) -> Figure:
     """Steps to any target accuracy: a line for each seed, and the mean while all arrive."""
-    first, goals = first_evaluation(runs), _goals(runs)
+    first, goals = int(evaluations(runs)[0]), _goals(runs)
     marks: list[Mark] = [Level(first, "first evaluation: at most")] if first else []
     score = judged(runs)
     found = [steps_to(score, goal / 100).transpose("norm", "seed").values for goal in goals]
@@ -132,8 +148,10 @@ def layered(name: str, *, logarithmic: bool = False) -> Callable[[xr.Dataset], F
 
 CHARTS: dict[str, Callable[[xr.Dataset], Figure]] = {
     "accuracy": accuracy,
+    "values": values,
     "loss": loss,
     "learning_rate": learning_rate,
+    "budget": budget,
     "steps": steps,
     "gradient_norm": layered("gradient_norm", logarithmic=True),
     "gradient_variation": layered("gradient_norm_cv"),
@@ -142,8 +160,15 @@ CHARTS: dict[str, Callable[[xr.Dataset], Figure]] = {
     "update_ratio": layered("update_ratio", logarithmic=True),
     "percentiles": percentiles,
 }
-OF_ALL_RATES = ("learning_rate", "values")
+OF_ALL_RATES = ("learning_rate", "values", "budget")
 assert CHARTS.keys() == CAPTIONS.keys()
+
+
+def charts_of(dataset: xr.Dataset) -> dict[str, Callable[[xr.Dataset], Figure]]:
+    """Returns the charts that a study has something for."""
+    several = has_arms(dataset)
+    needs = {"values": several, "budget": several or dataset.learning_rate.size > 1}
+    return {name: chart for name, chart in CHARTS.items() if needs.get(name, True)}
 
 
 def curves(quantity: xr.DataArray, *, first: int = 0, **look: Any) -> list[Mark]:
@@ -161,7 +186,12 @@ def label_of(quantity: xr.DataArray) -> str:
 def score_axis(runs: xr.Dataset, label: str, ends: tuple[float, float] = (0.0, 100.0)) -> Axis:
     """Returns an axis of what networks are judged by; `nines` where that is accuracy."""
     scale = "nines" if "test_accuracy" in runs else "linear"
-    look: Any = {"unit": " %", "digits": 1, "decimals": True, "either": scale == "nines"}
+    look: Any = {
+        "unit": "\N{NO-BREAK SPACE}%",
+        "digits": 1,
+        "decimals": True,
+        "either": scale == "nines",
+    }
     return Axis(f"{label} (%)", scale, limits=ends, **look)
 
 

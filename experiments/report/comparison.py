@@ -17,7 +17,7 @@ import xarray as xr
 
 from experiments.report.captions import Caption
 from experiments.report.charts import STEP, curves, score_axis, targets, ticks_of
-from experiments.report.looks import Network, colours_of, networks
+from experiments.report.looks import Network, colours_of, dashes_of, networks
 from experiments.report.pages import Drawn, render
 from experiments.report.runs import (
     at_rates,
@@ -69,9 +69,7 @@ def write_comparison(directories: Sequence[Path], out: Path) -> Path:
         given = ", ".join(map(str, directories)) or "none"
         raise ValueError(f"A comparison needs at least two different folders, got {given}.")
     studies = dict(zip(_names(directories), map(load_study, directories)))
-    scores = {score_name(dataset) for dataset in studies.values()}
-    score = scores.pop() if len(scores) == 1 else "score"
-    out = Path(out)
+    score, out = _score(studies), Path(out)
     page = render(
         "comparison.html.jinja",
         "comparison",
@@ -103,9 +101,10 @@ def _drawn(studies: Mapping[str, xr.Dataset]) -> Drawn:
     """What the page draws: the networks of all studies, of one norm in one colour."""
     every = [(name, one) for name, dataset in studies.items() for one in networks(dataset)]
     colours = colours_of(network.label for _, network in every)
+    dashes = dashes_of(network.label for _, network in every)
     shown = [
-        Network(f"{name}: {network.name}", network.label, colours[network.label], i)
-        for i, (name, network) in enumerate(every)
+        Network(f"{name}: {network.name}", network.label, colours[network.label], dash)
+        for dash, (name, network) in zip(dashes, every)
     ]
     figures = {"accuracy": [accuracy(studies)], "learning_rate": [learning_rate(studies)]}
     longest = max((dataset.step.values for dataset in studies.values()), key=len)
@@ -162,7 +161,7 @@ def accuracy(studies: Mapping[str, xr.Dataset]) -> Figure:
         _, runs = choices(dataset)[-1]
         marks += curves(100 * judged(runs), first=first)
         first += dataset.norm.size
-    y = score_axis(_of_other_score(studies), "test score")
+    y = score_axis(_of_other_score(studies), f"test {_score(studies)}")
     return Figure([Panel(STEP, y, marks)])
 
 
@@ -175,9 +174,14 @@ def learning_rate(studies: Mapping[str, xr.Dataset]) -> Figure:
             marks.append(Curve(len(marks), dataset.learning_rate.values, runs, points=True))
     rates = np.unique(np.concatenate([d.learning_rate.values for d in studies.values()]))
     x = Axis("learning rate", "log", ticks=ticks_of(rates))
-    return Figure(
-        [Panel(x, score_axis(_of_other_score(studies), "test score at the last step"), marks)]
-    )
+    y = score_axis(_of_other_score(studies), f"test {_score(studies)} at the last step")
+    return Figure([Panel(x, y, marks)])
+
+
+def _score(studies: Mapping[str, xr.Dataset]) -> str:
+    """Returns what all networks are judged by, `score` if that differs."""
+    scores = {score_name(dataset) for dataset in studies.values()}
+    return scores.pop() if len(scores) == 1 else "score"
 
 
 def _of_other_score(studies: Mapping[str, xr.Dataset]) -> xr.Dataset:

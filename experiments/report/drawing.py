@@ -5,7 +5,6 @@ import json
 import xarray as xr
 
 from experiments.report import charts, distribution
-from experiments.report.arms import has_arms
 from experiments.report.looks import networks
 from experiments.report.pages import Drawn
 from experiments.report.runs import best_learning_rates, choices
@@ -17,10 +16,8 @@ def drawn_of(dataset: xr.Dataset) -> Drawn:
     at_each = [intact.isel(learning_rate=i) for i in range(dataset.learning_rate.size)]
     drawn = {
         name: [chart(dataset)] if name in charts.OF_ALL_RATES else [chart(r) for r in at_each]
-        for name, chart in charts.CHARTS.items()
+        for name, chart in charts.charts_of(dataset).items()
     }
-    if has_arms(dataset):
-        drawn["values"] = [charts.values(dataset)]
     if distribution.VARIABLE in dataset and dataset.place.size > 1:
         activation, best = dataset.attrs.get("activation", ""), choices(dataset)[-1][1]
         ends = distribution.ends(best)

@@ -6,7 +6,7 @@ Ito's palette), dash and marker, so that a figure survives colour blindness and 
 
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from matplotlib.ticker import LogFormatter
 from experiments.report import specification as spec
 from experiments.report.captions import CAPTIONS
 from experiments.report.charts import CHARTS, OF_ALL_RATES
-from experiments.report.looks import COLOURS, INK, MUTED, PAPER, RULE, Network, networks
+from experiments.report.looks import COLOURS, INK, MUTED, PAPER, PATTERNS, RULE, Network, networks
 from experiments.report.runs import choices, score_name
 
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
+assert len(DASHES) == PATTERNS
 MARKERS = "osD^vPX"
 STYLE: dict[Any, Any] = {
     "font.size": 9.5,
@@ -79,9 +80,10 @@ def draw(name: str, dataset: xr.Dataset) -> Figure:
     title = CAPTIONS[name].about(score_name(dataset)).title
     figure, axes = _grid([block for _, block in blocks], title)
     shown = networks(dataset)
+    names = _names(blocks[0][1], shown)
     for (subtitle, block), grid in zip(blocks, axes):
         for panel, ax in zip(block.panels, grid):
-            _panel(ax, panel, shown)
+            _panel(ax, panel, shown, at_ends=not names)
             words = ", ".join(filter(None, (panel.title, subtitle)))
             ax.set_title(textwrap.fill(words, 40 if block.columns < 3 else 28))
         if block.shared:
@@ -90,9 +92,20 @@ def draw(name: str, dataset: xr.Dataset) -> Figure:
             same = ax.get_ylabel() == grid[0].get_ylabel()
             if same and ax.get_position().x0 > grid[0].get_position().x0 + 0.01:
                 ax.set_ylabel("")
-    if all(panel.network is None for panel in blocks[0][1].panels):
-        _legend(figure, shown)
+    if names:
+        _legend(figure, names, shown)
     return figure
+
+
+def _names(block: spec.Figure, shown: Sequence[Network]) -> dict[int, str]:
+    """Returns each network's name in a legend; none where one has several, at its lines' ends."""
+    names: dict[int, str] = {}
+    curves = [m for panel in block.panels for m in panel.marks if isinstance(m, spec.Curve)]
+    for mark in curves:
+        name = mark.label or shown[mark.network].name
+        if names.setdefault(mark.network, name) != name:
+            return {}
+    return names
 
 
 FIGURES: dict[str, Callable[[xr.Dataset], Figure]] = {name: partial(draw, name) for name in CHARTS}
@@ -119,7 +132,7 @@ def _grid(blocks: Sequence[spec.Figure], title: str) -> tuple[Figure, list[list[
     return figure, [grid[:count] for grid in grids]
 
 
-def _panel(ax: Axes, panel: spec.Panel, shown: Sequence[Network]) -> None:
+def _panel(ax: Axes, panel: spec.Panel, shown: Sequence[Network], *, at_ends: bool) -> None:
     curves = [mark for mark in panel.marks if isinstance(mark, spec.Curve)]
     there = [mark.x[np.isfinite(mark.runs).any(0)] for mark in curves]
     _scale(ax, "x", panel.x, most=_most(there))
@@ -128,7 +141,7 @@ def _panel(ax: Axes, panel: spec.Panel, shown: Sequence[Network]) -> None:
         if isinstance(mark, spec.Level):
             ax.axhline(mark.y, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
         elif isinstance(mark, spec.Curve):
-            _curve(ax, mark, shown[mark.network])
+            _curve(ax, mark, shown[mark.network], mark.label if at_ends else "")
         elif isinstance(mark, spec.Marks):
             _marks(ax, mark, shown[mark.network])
     if panel.x.steps:
@@ -138,12 +151,12 @@ def _panel(ax: Axes, panel: spec.Panel, shown: Sequence[Network]) -> None:
         look: dict[str, Any] = {"va": "bottom", "ha": "right", "fontsize": 7.5}
         for at in (m for m in panel.marks if isinstance(m, spec.Level) and m.label):
             ax.text(0.99, at.y, at.label, transform=ax.get_yaxis_transform(), **look)
-    if any(isinstance(mark, spec.Curve) and mark.label for mark in panel.marks):
+    if at_ends:
         ax.margins(x=0.12)
         ax.autoscale(axis="x")
 
 
-def _curve(ax: Axes, mark: spec.Curve, network: Network) -> None:
+def _curve(ax: Axes, mark: spec.Curve, network: Network, label: str) -> None:
     colour = COLOURS[network.colour % len(COLOURS)]
     look: dict[str, Any] = {"color": colour, **_dash(mark, network)}
     x, runs = mark.x * (1 + mark.shift), mark.runs
@@ -155,8 +168,8 @@ def _curve(ax: Axes, mark: spec.Curve, network: Network) -> None:
     known = np.flatnonzero(np.isfinite(mean))
     if known.size:
         ax.plot(x, mean, **look)
-    if mark.label and known.size:
-        _beside(ax, float(x[known[-1]]), float(mean[known[-1]]), mark.label)
+    if label and known.size:
+        _beside(ax, float(x[known[-1]]), float(mean[known[-1]]), label)
 
 
 def _dash(mark: spec.Curve, network: Network) -> dict[str, Any]:
@@ -243,12 +256,13 @@ def _beside(ax: Axes, x: float, y: float, text: str) -> None:
     ax.annotate(text, (x, y), (6, 0), textcoords="offset points", va="center", fontsize=8)
 
 
-def _legend(figure: Figure, shown: Sequence[Network]) -> None:
-    handles = [
-        Line2D([], [], color=COLOURS[n.colour % len(COLOURS)], label=n.name, **_dash(_ANY, n))
-        for n in shown
-    ]
-    longest = max(len(network.name) for network in shown)
+def _legend(figure: Figure, names: Mapping[int, str], shown: Sequence[Network]) -> None:
+    handles = []
+    for number, name in names.items():
+        network = shown[number]
+        colour = COLOURS[network.colour % len(COLOURS)]
+        handles.append(Line2D([], [], color=colour, label=name, **_dash(_ANY, network)))
+    longest = max(map(len, names.values()))
     columns = max(1, int(figure.get_figwidth() / (0.75 + 0.075 * longest)))  # inches
     figure.legend(handles=handles, loc="outside lower left", ncols=columns, handlelength=3.2)
 

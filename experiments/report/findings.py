@@ -15,8 +15,6 @@ Summary = dict[str, Any]
 def findings(summary: Summary) -> dict[str, str]:
     """The two halves of the paragraph that opens a report: `shows` and `does_not_show`."""
     compared = [_arm(summary, arm) for arm in summary["arms"]]
-    if summary["arms"] and summary.get("confirmation"):
-        compared = [_confirmed(summary, c) for c in summary["confirmation"]["comparisons"]]
     compared += [_compared(summary, comparison) for comparison in summary["comparisons"]]
     return {
         "shows": "\n".join(compared or [_alone(summary)]),
@@ -35,11 +33,13 @@ def points(difference: float) -> str:
 
 
 def times(ratio: float) -> str:
-    """A ratio to two decimals, to one from ten on."""
-    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}"
+    """A ratio to two decimals, to one from ten on, to none from a hundred on."""
+    return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
 
 
 def _arm(summary: Summary, arm: Summary) -> str:
+    if confirmed := confirmed_arm(summary, arm):
+        return _confirmed(summary, confirmed)
     settings = "; ".join(f"“{label}” at {setting}" for label, setting in arm["settings"].items())
     where = f"Each at the best of its settings, {arm['tried']} at most ({settings})"
     return _outcome(arm, arm, summary, where)
@@ -59,10 +59,15 @@ def _confirmed(summary: Summary, comparison: Summary) -> str:
 
 def confirmed_pair(summary: Summary, comparison: Summary) -> Summary | None:
     """Returns what fresh seeds say of two networks that are arms of their own; None if nothing."""
-    if summary["arms"] or not summary.get("confirmation"):
+    return None if summary["arms"] else confirmed_arm(summary, comparison)
+
+
+def confirmed_arm(summary: Summary, arm: Summary) -> Summary | None:
+    """Returns what fresh seeds say of two arms, each at its best setting; None if nothing."""
+    if not summary.get("confirmation"):
         return None
     of_norm = {c["norm"]: c for c in summary["confirmation"]["comparisons"]}
-    return of_norm[comparison["norm"]]
+    return of_norm[arm["norm"]]
 
 
 def _compared(summary: Summary, comparison: Summary) -> str:
@@ -217,7 +222,11 @@ def _edges(summary: Summary) -> str:
 
 def _limits(summary: Summary) -> str:
     seeds, every, score = len(summary["seeds"]), summary["evaluate_every"], summary["score"]
-    network = summary["config"].get("network", "One network")
+    config = summary["config"]
+    network = config.get("network", "One network")
+    # A loop of one's own may not say.
+    known = {"optimizer": "{}", "schedule": "schedule {}"}
+    way = ", ".join(said.format(config[name]) for name, said in known.items() if config.get(name))
     by = f"by validation {score}; what is reported is test {score}"
     if not summary["validation"]:
         by = f"by test {score}, for want of validation data"
@@ -238,7 +247,8 @@ def _limits(summary: Summary) -> str:
             f"{chance}{chosen if len(summary['learning_rates']) > 1 else ''}.",
             f"Time is counted in steps{f', read every {every}' if every else ''}, not in seconds.",
             f"{network} on {summary['data'] or 'small data'} says nothing of other networks, of "
-            "other data or batches, nor why any of this happens.",
+            f"other data or batches, of other ways to train than {way or 'this one'}, for "
+            f"{summary['steps']} steps, nor why any of this happens.",
         ]
     )
 

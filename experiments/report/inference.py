@@ -4,7 +4,7 @@ A verdict compares a 95 % interval with zero and with a margin: better, worse, e
 `python -m experiments bench verdicts` counts how often each is wrong on studies of known effects.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -32,7 +32,11 @@ def level_of_look(looks: int) -> float:
 
 
 def mean_interval(
-    values: Any, sampling: float = 0.0, factor: float = 1.0, level: float = LEVEL
+    values: Any,
+    sampling: float = 0.0,
+    factor: float = 1.0,
+    level: float = LEVEL,
+    least: float = 0.0,
 ) -> Estimate:
     """Returns the mean of the finite `values` with its Student t interval.
 
@@ -42,6 +46,7 @@ def mean_interval(
             Half the interval is the root of the sum of both squares.
         factor: Multiplies the variance over seeds (`DISAGREEING`).
         level: Probability with which such intervals hold the true mean.
+        least: Standard deviation below which that of the values is no measure of the seeds.
     """
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
@@ -50,13 +55,58 @@ def mean_interval(
     mean = values.mean()
     if values.size == 1:
         return {"mean": mean, "low": None, "high": None}
-    half = half_width(values.std(ddof=1), values.size, sampling, factor, level)
+    deviation = max(values.std(ddof=1), least)
+    half = half_width(deviation, values.size, sampling, factor, level)
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
-def geometric_interval(values: Any, factor: float = 1.0, level: float = LEVEL) -> Estimate:
-    """Returns the geometric mean of positive `values` and its interval, taken in logarithms."""
-    logs = mean_interval(np.log(np.asarray(values, dtype=np.float64)), factor=factor, level=level)
+class Arrivals(NamedTuple):
+    """When runs arrive, read off the evaluations of a study, one for each seed.
+
+    Attributes:
+        seen: The evaluation at which each is first seen to have arrived.
+        before: The one before it, at which it had not.
+    """
+
+    seen: np.ndarray
+    before: np.ndarray
+
+    @property
+    def middle(self) -> np.ndarray:
+        """Logarithm of the steps half way, in logarithms, from one evaluation to the other."""
+        return np.log(self.seen * self.before) / 2
+
+    @property
+    def error(self) -> float:
+        """Standard error of `middle`, the mean over seeds: arrivals may be anywhere between."""
+        return float(np.log(self.seen / self.before).mean() / np.sqrt(12))
+
+
+def arrivals_at(steps: Any, evaluations: np.ndarray) -> Arrivals:
+    """Returns what is known of arrivals that are seen at `steps`, each one of `evaluations`."""
+    seen = np.asarray(steps, dtype=np.float64)
+    before = evaluations[np.maximum(np.searchsorted(evaluations, seen) - 1, 0)]
+    return Arrivals(seen, np.clip(before, 1.0, seen))
+
+
+def geometric_interval(
+    arrivals: Arrivals, other: Arrivals | None = None, factor: float = 1.0, level: float = LEVEL
+) -> Estimate:
+    r"""Returns the geometric mean of steps, or of their ratio to those of `other`, seed by seed.
+
+    The mean is that of the evaluations at which arrivals are seen. The interval is that of the
+    arrivals, uniform in logarithms between an evaluation and the one before: its middle is that of
+    the cells, and each cell's standard deviation, $1/\sqrt{12}$ of its width, is an error that all
+    seeds may share, since they may all lie at the same place in it. A spread over seeds that is
+    smaller is hidden by the grid, and counts as much.
+    """
+    middle, error, seen = arrivals.middle, arrivals.error, np.log(arrivals.seen)
+    if other is not None:
+        middle, error = middle - other.middle, float(np.hypot(error, other.error))
+        seen = seen - np.log(other.seen)
+    logs = mean_interval(middle, error, factor, level, least=error)
+    if logs["mean"] is not None:
+        logs["mean"] = seen.mean()
     return {key: None if value is None else np.exp(value) for key, value in logs.items()}
 
 
@@ -112,19 +162,17 @@ def seeds_to_decide(
 def speed_up(
     baseline: Any,
     other: Any,
-    first: int,
-    last: int,
+    evaluations: np.ndarray,
     factor: float = 1.0,
     level: float = LEVEL,
 ) -> Estimate:
     """Returns the geometric mean over seeds of `baseline / other`, the steps that each took.
 
     Args:
-        baseline: Steps for each seed; NaN is a run that did not arrive until `last`.
+        baseline: Steps for each seed; NaN is a run that did not arrive until the last evaluation.
         other: Likewise, of the same seeds.
-        first: The first evaluation after the start. A run that had arrived by then took at most so
-            many steps.
-        last: The last evaluation.
+        evaluations: The steps of all evaluations after the start. A run that had arrived by the
+            first took at most so many.
         factor, level: As of `mean_interval`.
 
     Returns:
@@ -132,12 +180,15 @@ def speed_up(
         give a bound only, which has no interval; `unknown` where the bounds point both ways.
     """
     baseline, other = np.asarray(baseline, float), np.asarray(other, float)
+    first, last = evaluations[[0, -1]]
     at_least = bool(np.isnan(baseline).any() or (other <= first).any())
     at_most = bool(np.isnan(other).any() or (baseline <= first).any())
     if at_least and at_most:
         return {"mean": None, "low": None, "high": None, "kind": "unknown"}
+    # What arrives at the start, or never, is a bound: the first evaluation, the last.
     steps = [np.maximum(np.where(np.isnan(s), last, s), 1) for s in (baseline, other)]
-    ratio = geometric_interval(steps[0] / steps[1], factor, level)
+    before, after = (arrivals_at(s, evaluations) for s in steps)
+    ratio = geometric_interval(before, after, factor, level)
     if at_least or at_most:
         return {**ratio, "low": None, "high": None, "kind": "at least" if at_least else "at most"}
     return {**ratio, "kind": "measured"}

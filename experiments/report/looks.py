@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 
 import xarray as xr
 
-from experiments.report.arms import arms, has_arms, place_of, values_of
+from experiments.report.arms import best_networks, has_arms, values_of
 from experiments.report.runs import best_learning_rates, choosing_score
 from experiments.report.seconds import seconds_per_step
 
 INK, MUTED, RULE, PAPER = "#1b1f24", "#59636e", "#d8dde3", "#ffffff"
 # Okabe and Ito's palette, two of its colours darkened to be seen on white.
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#b87f00", "#2f8fc7", INK)
+
+PATTERNS = 4  # of dashes
 
 # Norms that have a colour of their own on every page.
 _USUAL = ("no norm", "batch norm", "layer norm", "group norm")
@@ -53,6 +55,21 @@ def colours_of(labels: Iterable[str]) -> dict[str, int]:
     return {label: own[label] if label in own else next(free) for label in labels}
 
 
+def dashes_of(labels: Iterable[str]) -> list[int]:
+    """Returns the number of each network's dashes: its own, or else the next that its norm lacks.
+
+    Networks of one norm have one colour, and are told apart by `PATTERNS` dashes alone.
+    """
+    numbers: list[int] = []
+    taken: dict[str, set[int]] = {}
+    for i, label in enumerate(labels):
+        theirs = taken.setdefault(label, set())
+        free = (n for n in range(i, i + PATTERNS) if n % PATTERNS not in theirs)
+        numbers.append(next(free, i))
+        theirs.add(numbers[-1] % PATTERNS)
+    return numbers
+
+
 def networks(dataset: xr.Dataset) -> list[Network]:
     """Returns the networks of a study, in its order."""
     names = [str(name) for name in dataset.norm.values]
@@ -61,13 +78,14 @@ def networks(dataset: xr.Dataset) -> list[Network]:
     rates = dataset.learning_rate.values.tolist()
     best = [rates.index(rate) for rate in best_learning_rates(dataset).values.tolist()]
     finals = choosing_score(dataset).mean("seed").transpose("norm", "learning_rate").values
-    chosen, seconds = _best_of_arms(dataset), _seconds(dataset)
+    dashes = dashes_of(labels)
+    chosen, seconds = {*best_networks(dataset).values()}, _seconds(dataset)
     return [
         Network(
             name,
             labels[i],
             colours[labels[i]],
-            i,
+            dashes[i],
             values_of(dataset, i),
             best[i],
             tuple(float(f"{x:.6g}") for x in finals[i]),
@@ -76,14 +94,6 @@ def networks(dataset: xr.Dataset) -> list[Network]:
         )
         for i, name in enumerate(names)
     ]
-
-
-def _best_of_arms(dataset: xr.Dataset) -> set[int]:
-    """Returns the position of each norm's network that is best at its best learning rate."""
-    if not has_arms(dataset):
-        return set(range(dataset.norm.size))
-    best = best_learning_rates(arms(dataset))
-    return {place_of(dataset, n, float(best.sel(norm=n)))[0] for n in best.norm.values.tolist()}
 
 
 def _seconds(dataset: xr.Dataset) -> list[float | None]:

@@ -13,6 +13,7 @@ from experiments.report.inference import (
     DISAGREEING,
     LEVEL,
     Estimate,
+    arrivals_at,
     geometric_interval,
     mean_interval,
     sampling_error,
@@ -21,7 +22,7 @@ from experiments.report.inference import (
     speed_up,
     verdict,
 )
-from experiments.report.runs import chance, final_accuracy, first_evaluation, judged, margin
+from experiments.report.runs import chance, evaluations, final_accuracy, judged, margin
 from experiments.study.tasks import EXAMPLE_SCORE
 
 _EXAMPLES = f"test_{EXAMPLE_SCORE}"
@@ -39,7 +40,7 @@ def test_examples(dataset: xr.Dataset) -> int | None:
 
 def scores(chosen: xr.Dataset, level: float = LEVEL) -> dict[str, Any]:
     """Returns what a network reaches and when: at `TARGETS`, and as a curve at every target."""
-    how = first_evaluation(chosen), _factor(chosen), level
+    how = evaluations(chosen), _factor(chosen), level
     every = _every_target(chosen)
     arrived = {target: _arrivals(steps, *how) for target, steps in _steps(chosen, every)}
     return {
@@ -95,7 +96,8 @@ def _example_error(
     None where the study has not each example's score.
     """
     networks = [runs for runs in (one, two) if runs is not None]
-    if any(_EXAMPLES not in runs for runs in networks):
+    # Of another score than accuracy examples have no share, but a squared error say.
+    if any(_EXAMPLES not in runs or "test_accuracy" not in runs for runs in networks):
         return None
     *before, after = map(_example_scores, networks)
     each = after - sum(before)
@@ -115,14 +117,25 @@ def _example_scores(runs: xr.Dataset) -> np.ndarray:
 
 def within_score(interval: Estimate, runs: xr.Dataset) -> Estimate:
     """Returns the interval of a score, cut to what an accuracy can be."""
-    lowest = 0 if "test_accuracy" in runs else -np.inf
-    return {key: None if v is None else np.clip(v, lowest, 1) for key, v in interval.items()}
+    return _cut(interval, _least(runs), 1.0)
 
 
-def _arrivals(steps: np.ndarray, first: int, factor: float, level: float) -> dict[str, Any]:
-    arrived, early = np.isfinite(steps), bool((steps <= first).any())
-    # The mean of those that arrive would be the better the more runs fail.
-    mean = geometric_interval(np.maximum(steps, 1) if arrived.all() else [], factor, level)
+def _least(runs: xr.Dataset) -> float:
+    return 0.0 if "test_accuracy" in runs else -np.inf
+
+
+def _cut(interval: Estimate, least: float, most: float) -> Estimate:
+    return {key: None if v is None else np.clip(v, least, most) for key, v in interval.items()}
+
+
+def _arrivals(
+    steps: np.ndarray, evaluated: np.ndarray, factor: float, level: float
+) -> dict[str, Any]:
+    arrived, early = np.isfinite(steps), bool((steps <= evaluated[0]).any())
+    mean: Estimate = dict.fromkeys(("mean", "low", "high"))
+    if arrived.all():  # the mean of those that arrive would be the better the more runs fail
+        known = arrivals_at(np.maximum(steps, 1), evaluated)
+        mean = _cut(geometric_interval(known, None, factor, level), 1, np.inf)
     if early:
         mean |= {"low": None, "high": None}
     return {**mean, "reached": arrived.sum(), "of": steps.size, "at_most": early, "by_seed": steps}
@@ -130,11 +143,11 @@ def _arrivals(steps: np.ndarray, first: int, factor: float, level: float) -> dic
 
 def compare(one: xr.Dataset, two: xr.Dataset, level: float = LEVEL) -> dict[str, Any]:
     """Returns how far apart two networks end and how much sooner `two` is, each at its rates."""
-    limits = first_evaluation(one), int(one.step.values[-1]), _factor(one, two), level
+    how = evaluations(one), _factor(one, two), level
 
     def ratios(targets: Sequence[float]) -> dict[float, Estimate]:
         both = zip(_steps(one, targets), _steps(two, targets))
-        return {target: speed_up(before, after, *limits) for (target, before), (_, after) in both}
+        return {target: speed_up(before, after, *how) for (target, before), (_, after) in both}
 
     every = ratios(_every_target(one, two))
     return {
@@ -153,6 +166,8 @@ def accuracy_difference(one: xr.Dataset, two: xr.Dataset, level: float = LEVEL) 
         error = sampling_error(float(before.mean()), float(after.mean()), test_examples(one))
     factor = _factor(one, two)
     interval = mean_interval(difference, error, factor, level)
+    if interval["low"] is not None:
+        interval = _within_scores(interval, one, two, level)
     within = margin(one)
     decided = verdict(interval, within)
     needed = None
@@ -165,3 +180,16 @@ def accuracy_difference(one: xr.Dataset, two: xr.Dataset, level: float = LEVEL) 
         "margin": within,
         "seeds_to_decide": needed,
     }
+
+
+def _within_scores(
+    difference: Estimate, one: xr.Dataset, two: xr.Dataset, level: float
+) -> Estimate:
+    """Returns the interval of a difference, cut to what the scores of both networks leave it.
+
+    No score is above 1 or, of an accuracy, below 0: a network that has `low` at least is surpassed
+    by 1 - `low` at most.
+    """
+    before, after = (final_interval(runs, level) for runs in (one, two))
+    low = max(_least(two) - before["high"], after["low"] - 1)
+    return _cut(difference, low, min(1 - before["low"], after["high"] - _least(one)))

@@ -135,7 +135,7 @@ def steps_to(accuracy: xr.DataArray, target: float) -> xr.DataArray:
     return accuracy.step.where(accuracy >= target).min("step")
 
 
-def first_evaluation(dataset: xr.Dataset) -> int:
-    """Returns the first step at which a trained network was evaluated."""
-    steps = dataset.step.values[dataset.step.values > 0]
-    return int(steps[0]) if steps.size else 0
+def evaluations(dataset: xr.Dataset) -> np.ndarray:
+    """Returns the steps at which a trained network was evaluated; 0 if it never was."""
+    steps = dataset.step.values
+    return steps[steps > 0] if (steps > 0).any() else np.zeros(1, int)

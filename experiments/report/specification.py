@@ -150,11 +150,15 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels in a grid of `columns`, whose vertical axes are alike if `shared`."""
+    """Panels in a grid of `columns`, whose vertical axes are alike if `shared`.
+
+    With `arms` a mark stands for all networks of its network's norm, whichever are chosen.
+    """
 
     panels: list[Panel]
     columns: int = 1
     shared: bool = False
+    arms: bool = False
 
 
 class Packer:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.report.arms import arms, has_arms, opponents, setting_of
+from experiments.report.arms import arms, has_arms, members, opponents, setting_of
 from experiments.report.budget import budget_curves
 from experiments.report.inference import mean_interval
 from experiments.report.readings import (
@@ -51,9 +51,10 @@ DEFINITIONS = {
     "where they agree to an example, the error of the examples takes the spread's place. Where "
     "seeds are read at rates that others choose and these differ, the variance over seeds counts "
     "three times, since the readings are correlated (docs/results/verdicts.md). Cut to [0, 1] for "
-    "an accuracy; for steps and their ratios taken in logarithms. A comparison is paired by seed. "
-    "With one seed there is none. Each interval stands alone: no correction is made for how many "
-    "are shown.",
+    "an accuracy, and for a difference to what the intervals of both accuracies and these ends "
+    "leave it; for steps, 1 at least, and their ratios taken in logarithms. A comparison is paired "
+    "by seed. With one seed there is none. Each interval stands alone: no correction is made for "
+    "how many are shown.",
     "verdict": "Of an accuracy difference: equal if its interval lies within the margin that the "
     "study names, better or worse if it lies above or below zero, else undecided; then the number "
     "of seeds that would decide if mean and spread stayed as they are, unless the test set is the "
@@ -68,9 +69,13 @@ DEFINITIONS = {
     "same_rate": "Every network at the baseline's best learning rate.",
     "steps_to": "The first evaluation at which test accuracy reaches the target, the geometric "
     "mean over seeds. A run that never does, or whose loss stops being finite, is `never` (null); "
-    "a mean needs every seed to arrive. Read to within one evaluation, which no interval includes; "
-    "`at most` if a run had arrived at the first.",
-    "speed_up": "The baseline's steps over the network's, the geometric mean over seeds. Where a "
+    "a mean needs every seed to arrive. A run arrives after the evaluation before and by this one, "
+    "anywhere between in logarithms: the interval is of arrivals. Its middle is half way, and it "
+    "holds, as an error that all seeds share, the logarithm of the two evaluations' ratio over the "
+    "root of 12; seeds that seem to differ by less count as differing by that. `at most` if a run "
+    "had arrived at the first.",
+    "speed_up": "The baseline's steps over the network's, the geometric mean over seeds; its "
+    "interval is that of the arrivals, as of steps. Where a "
     "run never arrives its steps are taken as the last step, and where it had arrived at the first "
     "evaluation as that one, so the ratio is a bound: `at least` or `at most`, or `unknown` where "
     "the bounds point both ways.",
@@ -229,10 +234,18 @@ def _arms(dataset: xr.Dataset) -> list[dict[str, Any]]:
                 for label in (baseline, norm)
             },
             "tried": whole.learning_rate.size,
+            "did_not_learn": {label: _failed(dataset, label) for label in (baseline, norm)},
             **compare(one, at_rates(whole.sel(norm=norm), rates.sel(norm=norm))),
         }
         for norm in others
     ]
+
+
+def _failed(dataset: xr.Dataset, label: str) -> dict[str, int]:
+    """Returns how many of an arm's runs did not learn, at all settings together."""
+    networks = [dataset.isel(norm=i) for i in members(dataset)[label]]
+    counts = [len(failed_runs(runs)) for runs in networks]
+    return {"count": sum(counts), "of": sum(runs.diverged_at.size for runs in networks)}
 
 
 def plain(value: Any) -> Any:

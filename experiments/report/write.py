@@ -17,7 +17,9 @@ from rich.text import Text
 
 from experiments.report import figures
 from experiments.report.arms import chosen_settings
-from experiments.report.captions import CAPTIONS, DISTRIBUTION, VALUES
+from experiments.report.budget import SHOWN
+from experiments.report.captions import CAPTIONS, DISTRIBUTION
+from experiments.report.charts import charts_of
 from experiments.report.confirmation import summarize_confirmation
 from experiments.report.drawing import drawn_of
 from experiments.report.findings import findings, percent, points, stable_rate, times
@@ -54,12 +56,12 @@ def write_report(directory: Path) -> Path:
     summary = {**summary, "findings": findings(summary)}
     write_whole(directory / SUMMARY, (_json(summary) + "\n").encode())
     (directory / FIGURES).mkdir(exist_ok=True)
-    for name, draw in figures.FIGURES.items():
-        figures.save(draw(dataset), directory / FIGURES / f"{name}.svg")
+    drawn = [name for name in charts_of(dataset) if name in figures.FIGURES]
+    for name in drawn:
+        figures.save(figures.FIGURES[name](dataset), directory / FIGURES / f"{name}.svg")
     page = directory / PAGE
     write_whole(page, _page(directory, dataset, summary).encode())
-    drawn = [f"{FIGURES}/{name}.svg" for name in figures.FIGURES]
-    checksums.add(directory, [SUMMARY, *drawn, PAGE])
+    checksums.add(directory, [SUMMARY, *(f"{FIGURES}/{name}.svg" for name in drawn), PAGE])
     return page
 
 
@@ -75,8 +77,9 @@ def print_table(summary: Summary, console: Console) -> None:
     for title, answers in _verdicts(summary):
         console.print(Text(title))
         for tile in answers:
-            interval = f" ({tile.interval})" if tile.interval else ""
-            console.print(Text(f"  {tile.question} {tile.answer}: {tile.number}{interval}"))
+            aside = ", ".join(filter(None, (tile.interval, tile.source)))
+            words = f"  {tile.question} {tile.answer}: {tile.number}"
+            console.print(Text(f"{words} ({aside})" if aside else words))
     for header, rows in _tables(summary):
         # A network's label may hold brackets, which would be markup to rich.
         table = Table(
@@ -141,7 +144,7 @@ def budget_rows(summary: Summary) -> tuple[list[str], Rows]:
             return ""
         return _interval({name: arm[name][tried - 1] for name in _ESTIMATE}, _percent)
 
-    shown = sorted({1, 2, 3, 5, 10, 20, 50, most} & {*range(1, most + 1)})
+    shown = sorted({*SHOWN, most} & {*range(1, most + 1)})
     rows = [[str(tried), *(after(arm, tried) for arm in arms)] for tried in shown]
     header = f"settings tried: test {summary['score']} to expect (%)"
     return [header, *summary["budget"]], rows
@@ -149,13 +152,19 @@ def budget_rows(summary: Summary) -> tuple[list[str], Rows]:
 
 def pace_rows(summary: Summary) -> list[tuple[list[str], Rows]]:
     """A table for each comparison, a row for each target: both networks' steps, and the ratio."""
+    what = f"steps to a test {summary['score']} of"
     if confirmed := summary.get("confirmation"):
-        return [_pace(c, c, confirmed["norms"], summary) for c in confirmed["comparisons"]]
-    return [_pace(c, c["best_rate"], summary["norms"], summary) for c in summary["comparisons"]]
+        what = f"{_fresh(confirmed)}, {what}"
+        return [_pace(c, c, confirmed["norms"], what) for c in confirmed["comparisons"]]
+    return [_pace(c, c["best_rate"], summary["norms"], what) for c in summary["comparisons"]]
+
+
+def _fresh(confirmed: Summary) -> str:
+    return f"on {len(confirmed['seeds'])} fresh seeds"
 
 
 def _pace(
-    comparison: Summary, pair: Summary, networks: Summary, summary: Summary
+    comparison: Summary, pair: Summary, networks: Summary, what: str
 ) -> tuple[list[str], Rows]:
     names, curve = (comparison["baseline"], comparison["norm"]), pair["speed_up_curve"]
     rows = []
@@ -164,7 +173,7 @@ def _pace(
             ratio = _speed_up({name: column[i] for name, column in curve.items()})
             steps = [_seen_at(networks[name], target) for name in names]
             rows.append([percent(target, 0), *steps, ratio])
-    return [f"steps to a test {summary['score']} of", *names, "speed-up"], rows
+    return [what, *names, "speed-up"], rows
 
 
 def _seen_at(network: Summary, target: float) -> str:
@@ -224,7 +233,7 @@ def confirmation_rows(confirmed: Summary, score: str) -> tuple[list[str], Rows]:
         )
         ratios = ["" if pair is None else _speed_up(pair["speed_up"][target]) for pair in pairs]
         rows.append([f"speed-up to {goal}", *ratios])
-    return [f"on {len(confirmed['seeds'])} fresh seeds", *networks], rows
+    return [_fresh(confirmed), *networks], rows
 
 
 def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
@@ -239,15 +248,12 @@ def _tables(summary: Summary) -> list[tuple[list[str], Rows]]:
 def _verdicts(summary: Summary) -> list[tuple[str, list[Tile]]]:
     """Titles and tiles: of arms at their best settings, and of networks at one value of a field."""
     confirmed = summary.get("confirmation")
-    fresh = f", on {len(confirmed['seeds'])} fresh seeds" if confirmed else ""
-    compared = confirmed["comparisons"] if confirmed else summary["arms"]
-    found = []
-    if summary["arms"]:
-        found = [(f"{_beside(arm)} setting{fresh}", arm_tiles(arm)) for arm in compared]
-        fresh = ""
-    return found + [
-        (f"{_beside(c)} rate{fresh}", tiles(summary, c)) for c in summary["comparisons"]
+    fresh = f", {_fresh(confirmed)}" if confirmed else ""
+    beside = [
+        (f"{_beside(arm)} setting{fresh}", arm_tiles(summary, arm)) for arm in summary["arms"]
     ]
+    own = "" if summary["arms"] else fresh
+    return beside + [(f"{_beside(c)} rate{own}", tiles(summary, c)) for c in summary["comparisons"]]
 
 
 def _beside(comparison: Summary) -> str:
@@ -275,8 +281,7 @@ def load_study(directory: Path) -> xr.Dataset:
 
 def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
     name, drawn = printable(directory.name), drawn_of(dataset)
-    captions = {"values": VALUES, **CAPTIONS} if "values" in drawn.figures else CAPTIONS
-    captions = {name: caption.about(summary["score"]) for name, caption in captions.items()}
+    captions = {n: CAPTIONS[n].about(summary["score"]) for n in CAPTIONS if n in drawn.figures}
     captions["accuracy"] = captions["accuracy"]._replace(measures=(score_variable(dataset),))
     return render(
         "report.html.jinja",
@@ -298,6 +303,7 @@ def _page(directory: Path, dataset: xr.Dataset, summary: Summary) -> str:
         score=score_variable(dataset),
         command=dataset.attrs.get("command", "python -m experiments run CONFIG --out DIR"),
         directory=printable(shlex.quote(str(directory))),
+        metrics=printable(json.dumps(str(directory / results.METRICS), ensure_ascii=False)),
     )
 
 

@@ -15,13 +15,11 @@ import xarray as xr
 from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from experiments.runner.folder import EVENTS
+from experiments.runner.folder import EVENTS, EVENTS_DIGITS, EVENTS_PREFIX, events_of
 from experiments.runner.rows import Evaluation, evaluated, table
 from experiments.system.files import remove, saving
 
-# The files of others end otherwise, tensorboardX's own in the name of a machine.
 _LONGEST = 200  # bytes of a folder's name; file systems take 255
-_PREFIX, _DIGITS = "events.out.tfevents.", 20
 
 # What protoc generates has no types.
 Event: Any = vars(event_pb2)["Event"]
@@ -32,9 +30,9 @@ class Events:
     """Writes `tensorboard/` in `directory`."""
 
     def __init__(self, directory: Path) -> None:
-        self._folder = directory / EVENTS
+        self._directory, self._folder = directory, directory / EVENTS
         # Another name than last time: TensorBoard may still have that file open.
-        self._name = f"{_PREFIX}{time.time_ns():0{_DIGITS}}"
+        self._name = f"{EVENTS_PREFIX}{time.time_ns():0{EVENTS_DIGITS}}"
 
     def begin(self, dataset: xr.Dataset, done: int) -> None:
         """Writes what was measured before, in the first `done` steps of all networks together.
@@ -42,7 +40,7 @@ class Events:
         Raises:
             SaveError: when it cannot be written; so in `append`.
         """
-        remove(*self._folder.glob(f"*/*/{_PREFIX}{'[0-9]' * _DIGITS}"))
+        remove(*events_of(self._directory))
         for evaluation in evaluated(dataset, done):
             self.append(dataset, evaluation)
 

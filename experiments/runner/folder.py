@@ -19,6 +19,7 @@ from experiments.system.checksums import SUMS, DamagedError
 from experiments.system.files import PART, remove, set_aside, sweep_parts
 
 EVENTS = "tensorboard"
+EVENTS_PREFIX, EVENTS_DIGITS = "events.out.tfevents.", 20  # of a file's name
 PAGE, SUMMARY, FIGURES = "report.html", "summary.json", "figures"
 CONFIRMATION = "confirmation"
 # What a study writes in its folder, beside its config: nothing else there is replaced or removed.
@@ -163,3 +164,11 @@ def read_config(directory: Path) -> dict[str, Any] | None:
     if not isinstance(config, dict):
         raise FolderError(f"{path}: is not a study. {_INSTEAD}")
     return config
+
+
+def events_of(directory: Path) -> list[Path]:
+    """Returns the files of events in `directory` that a study wrote.
+
+    Those of others end otherwise, tensorboardX's own in the name of a machine.
+    """
+    return [*(directory / EVENTS).glob(f"*/*/{EVENTS_PREFIX}{'[0-9]' * EVENTS_DIGITS}")]

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,7 +66,7 @@ def run(
         command: What a reader would type to repeat this; kept in the dataset.
         console: Where progress is shown: a bar on a terminal, a line now and then elsewhere.
         stop: Asked after each evaluation whether to end there. One process's answer is all's.
-        tensorboard: Whether to write events for TensorBoard too.
+        tensorboard: Whether to write events for TensorBoard too; so where a study has begun them.
         programs: Those of studies before, which are not compiled again; this one's are added.
 
     Raises:
@@ -94,7 +95,8 @@ def run(
         f"{counted(jax.device_count(), 'device')} ({jax.devices()[0].device_kind})",
         soft_wrap=True,
     )
-    logs = [Rows(directory), *_events(directory, wanted=tensorboard)]
+    begun = _may_go_on(folder.events_of(directory), directory, console)
+    logs = [Rows(directory), *_events(directory, wanted=tensorboard or begun)]
     belongs_to = {"config": json.dumps(as_json(study)), "data": known["data"]}
     compiled = _Programs(known["programs"], {} if programs is None else programs)
     under_way = _UnderWay(traced, directory, logs, console, stop, belongs_to, compiled)
@@ -126,6 +128,18 @@ def _events(directory: Path, *, wanted: bool) -> "list[Events]":
     from experiments.runner.events import Events  # its library need not be there
 
     return [Events(directory)]
+
+
+def _may_go_on(begun: Sequence[Path], directory: Path, console: Console) -> bool:
+    """Tells whether events that a study has begun can go on, and says so where they cannot."""
+    if begun and find_spec("tensorboardX") is None:
+        console.print(
+            f"{directory / folder.EVENTS}: stops here, for want of a package: "
+            "pip install tensorboardX",
+            soft_wrap=True,
+        )
+        return False
+    return bool(begun)
 
 
 def _finish(dataset: xr.Dataset, directory: Path, logs: "Sequence[Rows | Events]") -> None:

@@ -65,6 +65,8 @@ def study(accuracy, *, norms=("none", "batch norm"), rates=(0.1, 1.0), layers=2,
             "config": json.dumps(
                 {
                     "network": f"MLP({(100,) * (layers - 1)}, 'sigmoid')",
+                    "optimizer": "SGD()",
+                    "schedule": "constant",
                     "batch_size": 60,
                 }
             ),

@@ -3,7 +3,10 @@
 const NARROWEST = { screen: 210, phone: 165, print: 160 }; // pixels that a panel needs
 const PRINTED = 660;
 const LABELLED = 430; // pixels of a panel that has room for names at its lines' ends
+const MOST_NAMES = 0.34; // of a panel's width; what is left must be drawn on
+const EARLY = 0.12; // of a panel's width, between a line's end and its own
 const [LETTER, BOLD] = [7, 7.6]; // pixels of a letter, of text of 12 pixels
+const [TICKS, NAMED] = [22, 40]; // pixels below a panel: for ticks, and for a name too
 let printing = false;
 
 const figures = [...document.querySelectorAll("figure[id]")];
@@ -14,14 +17,14 @@ const zooms = new Map(); // of each figure the ends that the reader chose, by ax
 function draw(figure) {
   const plot = plotOf(figure), view = panelsOf(figure.id);
   const width = printing ? PRINTED : Math.max(plot.clientWidth, 120);
-  const columns = Math.max(1, Math.min(view.columns ?? 1,
-    Math.floor(width / NARROWEST[printing ? "print" : width < 480 ? "phone" : "screen"])));
-  const each = width / columns, row = Number(plot.dataset.row) * (printing ? 0.75 : 1);
-  const height = row * Math.ceil(view.panels.length / columns);
+  const columns = columnsOf(view, width), each = width / columns;
+  const tops = topsOf(view.panels, columns, Number(plot.dataset.row) * (printing ? 0.75 : 1));
+  const height = tops.at(-1);
   const zoom = zooms.get(figure.id) ?? {};
   const shared = view.shared && alike(view.panels.map(panel => endsOf(panel, "y")));
   const panels = view.panels.map((panel, i) => {
-    const place = { left: (i % columns) * each, top: Math.floor(i / columns) * row, width: each, height: row };
+    const [top, bottom] = tops.slice(Math.floor(i / columns));
+    const place = { left: (i % columns) * each, top, width: each, height: bottom - top };
     const ends = { x: zoom.x ?? endsOf(panel, "x"), y: zoom.y?.[panel.index] ?? zoom.y?.all ?? shared ?? endsOf(panel, "y") };
     return laidOut(panel, place, ends);
   });
@@ -35,20 +38,41 @@ function draw(figure) {
   describe(figure);
 }
 
+// As many panels beside each other as there is room for, and for their titles, in rows alike.
+function columnsOf({ panels, columns = 1 }, width) {
+  const titles = panels.map(panel => titleOf(panel).length * BOLD + 40);
+  const narrowest = NARROWEST[printing ? "print" : width < 480 ? "phone" : "screen"];
+  const most = Math.max(1, Math.min(columns, Math.floor(width / Math.max(narrowest, ...titles))));
+  return Math.ceil(panels.length / Math.ceil(panels.length / most)) || 1;
+}
+
+// Where rows of panels begin, and where the last one ends. A row whose axes are named is higher than
+// one whose axes are not, so that all panels are equally high.
+function topsOf(panels, columns, row) {
+  const below = panels.map(panel => panel.x.label ? NAMED : TICKS), tops = [0];
+  for (let i = 0; i < panels.length; i += columns) {
+    tops.push(tops.at(-1) + row + Math.max(...below.slice(i, i + columns)) - Math.min(...below));
+  }
+  return tops;
+}
+
+function titleOf({ network, title }) {
+  return network === undefined ? title ?? "" : nameOf(study.networks[network], shownNetworks());
+}
+
 const alike = ends => ends.length ? [Math.min(...ends.map(e => e[0])), Math.max(...ends.map(e => e[1]))] : undefined;
 
 function laidOut(given, { left, top, width, height }, ends) {
-  const own = given.network === undefined ? undefined : study.networks[given.network];
-  const panel = own ? { ...given, title: nameOf(own, shownNetworks()) } : given;
+  const panel = { ...given, title: titleOf(given) };
   const labels = endLabels(panel, width);
-  const room = labels.reduce((most, { text }) => Math.max(most, text.length * BOLD + 8), 0);
-  const box = { top: top + (panel.title ? 24 : 10), bottom: top + height - (panel.x.label ? 40 : 22), right: left + width - Math.max(room, 18) };
+  const room = labels.reduce((most, { text }) => Math.max(most, text.length * BOLD + 12), 0);
+  const box = { top: top + (panel.title ? 24 : 10), bottom: top + height - (panel.x.label ? NAMED : TICKS), right: left + width - Math.max(room, 18) };
   const vertical = makeScale(panel.y, ends.y, [box.bottom, box.top]);
-  const ticks = ticksOf(panel.y, vertical, 17);
+  const ticks = ticksOf(panel.y, vertical, 14);
   const widest = Math.max(2, ...ticks.map(([, text]) => text.length));
   box.left = left + 12 + widest * LETTER;
   const x = makeScale({ ...panel.x, ticks: panel.x.ticks }, ends.x, [box.left, box.right]);
-  return { ...panel, box, scales: { x, y: vertical }, yTicks: ticks, xTicks: ticksOf(panel.x, x, 44), labels };
+  return { ...panel, box, end: left + width, scales: { x, y: vertical }, yTicks: ticks, xTicks: ticksOf(panel.x, x, 44), labels };
 }
 
 // Names at the ends of lines: where there is room, or where lines are told apart in no other way.
@@ -58,7 +82,8 @@ function endLabels(panel, width) {
   const own = curves.filter(mark => mark.label && panel.x.steps);
   if (own.length) return own.map(mark => ({ mark, text: mark.label }));
   if (width < LABELLED || !curves.length) return [];
-  return curves.map(mark => ({ mark, text: short(mark.label || nameOf(study.networks[mark.network], among)) }));
+  const named = curves.map(mark => ({ mark, text: short(mark.label || nameOf(study.networks[mark.network], among)) }));
+  return Math.max(...named.map(({ text }) => text.length)) * BOLD > MOST_NAMES * width ? [] : named;
 }
 
 const short = text => text.length > 34 ? `${text.slice(0, 33)}…` : text;
@@ -68,13 +93,13 @@ function panelMarkup(panel, id) {
   const marks = panel.marks.map(mark => MARKUP[mark.kind](mark, panel)).join("");
   return `<g class="panel" data-panel="${panel.index}">`
     + `<clipPath id="${clip}"><rect x="${box.left - 1}" y="${box.top - 2}" width="${box.right - box.left + 5}" height="${box.bottom - box.top + 3}"/></clipPath>`
-    + (title ? `<text class="title" x="${box.left}" y="${box.top - 9}">${escaped(clipped(title, box))}</text>` : "")
+    + (title ? `<text class="title" x="${box.left}" y="${box.top - 9}">${escaped(clipped(title, panel.end - box.left))}</text>` : "")
     + axesMarkup(panel) + `<g clip-path="url(#${clip})">${marks}</g>`
     + endsMarkup(panel) + `<g class="cursor"></g></g>`;
 }
 
-const clipped = (text, box) => {
-  const most = Math.floor((box.right - box.left) / LETTER);
+const clipped = (text, room) => {
+  const most = Math.floor(room / BOLD);
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 };
 
@@ -195,11 +220,14 @@ function endsMarkup(panel) {
     const known = mean.findLastIndex(Number.isFinite);
     const last = known < 0 ? high.findLastIndex(Number.isFinite) : known;
     const value = known < 0 ? high[last] : mean[known];
-    return { text, mark, right: last < 0 ? NaN : scales.x.at(shownX(panel.x, mark, moved(mark, x[last]))), y: y(value) };
+    const right = last < 0 ? NaN : scales.x.at(shownX(panel.x, mark, moved(mark, x[last])));
+    // Others go on beside a line that ends early.
+    const early = right < box.right - EARLY * (box.right - box.left);
+    return { text, mark, right: early && last >= 0 ? box.right : right, y: y(value) };
   }).filter(({ right, y }) => Number.isFinite(right) && Number.isFinite(y)).sort((a, b) => a.y - b.y);
   placed.forEach((one, i) => { one.y = Math.max(one.y, box.top + 4, i ? placed[i - 1].y + 14 : -Infinity); });
   let lowest = box.bottom - 4;
   for (const one of placed.toReversed()) { one.y = Math.min(one.y, lowest); lowest = one.y - 14; }
   return placed.map(({ text, mark, right, y }) =>
-    `<text class="end" x="${Math.min(right, box.right) + 6}" y="${y.toFixed(1)}" dy=".33em" style="fill: ${colourOf(mark.network)}">${escaped(text)}</text>`).join("");
+    `<text class="end" x="${Math.min(right, box.right) + 6}" y="${y.toFixed(1)}" dy=".33em" style="fill: ${colourOf(mark.network, "word")}">${escaped(text)}</text>`).join("");
 }

@@ -26,7 +26,8 @@ function stopsOf(id) {
 const cursorOf = id => overSteps(panelOf(id) ?? { x: {} }) ? state.cursor : local.get(id) ?? firstStop(id);
 function firstStop(id) {
   const stops = stopsOf(id);
-  return id === "distribution" ? nearest(stops, 0) : id === "steps" ? nearest(stops, 95) : stops.length - 1;
+  const first = { distribution: 0, steps: 95, budget: 1 };
+  return id in first ? nearest(stops, first[id]) : stops.length - 1;
 }
 
 function moveTo(id, stop) {

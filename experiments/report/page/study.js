@@ -117,10 +117,12 @@ function panelsOf(name) {
   const panels = base.panels.map((panel, i) => {
     const own = shown.flatMap(({ number }) =>
       (each[rateOf(number)] ?? each[0]).panels[i].marks.filter(mark => mark.network === number));
-    // Marks that stand for several networks are shown with any of them.
     return { ...panel, index: i, marks: [...panel.marks.filter(mark => mark.network === undefined), ...own] };
   });
-  if (name === "values") panels.forEach((panel, i) => { panel.marks = base.panels[i].marks; });
+  // Marks that stand for all networks of a norm are shown with any of them.
+  const labels = new Set(shown.map(network => network.label));
+  const stays = mark => mark.network === undefined || labels.has(study.networks[mark.network].label);
+  if (base.arms) panels.forEach((panel, i) => { panel.marks = base.panels[i].marks.filter(stays); });
   return { ...base, panels: panels.filter(panel => panel.network === undefined || numbers.has(panel.network)) };
 }
 
@@ -161,12 +163,13 @@ function number(value, { unit = "", digits = 3, decimals = false } = {}) {
   if (!Number.isFinite(value)) return "none";
   if (decimals) return value.toFixed(digits).replace("-", "−") + unit;
   const size = Math.abs(value);
-  const text = size && (size < 1e-3 || size >= 1e5) ? value.toExponential(digits - 1) : String(Number(value.toPrecision(digits)));
+  const rounded = Number(value.toPrecision(digits));
+  const text = size && (size < 1e-3 || size >= 1e5) ? rounded.toExponential() : String(rounded);
   return text.replace("-", "−") + unit;
 }
 
 const escaped = text => String(text).replace(/[&<>"]/g, c => `&#${c.charCodeAt(0)};`);
-const colourOf = number => `var(--series-${study.networks[number].colour % 7})`;
+const colourOf = (number, kind = "series") => `var(--${kind}-${study.networks[number].colour % 7})`;
 const DASHES = ["", "7 3", "2 3", "8 3 2 3"];
 const dashOf = (mark = {}) =>
   mark.dash ? { solid: "", dot: "2 3" }[mark.dash] : DASHES[study.networks[mark.network].dash % DASHES.length];

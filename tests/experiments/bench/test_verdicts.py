@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from experiments.bench import arrivals
+from experiments.bench.arrivals import GRIDS
 from experiments.bench.looks import DEVIATION, LOOKS, RULES, follow, pocock
 from experiments.bench.verdicts import Case, count
 from experiments.report.inference import mean_interval, verdict
@@ -63,6 +65,19 @@ def test_the_simulated_rule_is_the_reports():
         mine.append(looks[0] if looks[0] != "undecided" else looks[1])
     for name in ("better", "worse", "equal", "undecided"):
         assert 40 * found[name] == pytest.approx(mine.count(name))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_steps_read_off_a_grid_are_held_as_often_as_they_say(grid, spread):
+    found = arrivals.count(GRIDS[grid], 3, spread, 500, np.random.default_rng(0))
+    assert found["steps"] >= 0.93
+    assert found["ratio"] >= 0.93
+
+
+def test_readings_alone_claim_too_much():
+    found = arrivals.count(GRIDS["at each doubling"], 5, 0.1, 500, np.random.default_rng(0))
+    assert found["readings"] < 0.5
 
 
 def test_pococks_boundary_is_the_published_one():

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from browsing import PHONE, WIDE, visit
-from synthetic import keep, learning, study
+from synthetic import keep, learning, of_several_values, study
 
+from experiments.report.comparison import write_comparison
 from experiments.report.write import write_report
 
 RATES = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
@@ -32,6 +33,23 @@ def page(tmp_path_factory, without_paper):
     dataset["seconds_per_step"] = ("norm", "step"), np.outer([0.01, 0.02], np.ones(101))
     dataset.attrs["train_examples"] = 1200
     return without_paper(dataset, tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory, without_paper):
+    """The page of a study with five networks, of several values."""
+    return without_paper(of_several_values(), tmp_path_factory.mktemp("swept"))
+
+
+@pytest.fixture(scope="session")
+def comparison(tmp_path_factory):
+    """The page of two studies whose networks gain and lose ten points; one is half as long."""
+    out = tmp_path_factory.mktemp("comparison")
+    folders = [out / name for name in ("one", "two")]
+    for folder, gained, points in zip(folders, (0.1, -0.1), (41, 21)):
+        accuracy = [[learning(0.8 + added, 6, points=points)] * 2 for added in (0, gained)]
+        keep(study(np.array(accuracy), rates=[0.1, 1.0]), folder)
+    return write_comparison(folders, out / "comparison.html")
 
 
 @pytest.fixture(params=[PHONE, WIDE], ids=["phone", "wide"])

@@ -20,9 +20,8 @@ from browsing import (
     until,
     visit,
 )
-from synthetic import keep, learning, of_several_values, study
+from synthetic import learning, study
 
-from experiments.report.comparison import write_comparison
 from experiments.report.specification import top_of_nines
 
 LARGEST = 2e6
@@ -31,7 +30,7 @@ LARGEST = 2e6
 def test_it_loads_in_silence_and_fits_the_screen(browser, page):
     assert page.stat().st_size < LARGEST
     assert_silent(browser, page)
-    assert_fits(browser, 11)
+    assert_fits(browser, 12)
     rows = "new Set(drawings.get('gradient_norm').panels.map(p => p.box.top)).size"
     assert js(browser, rows) == (2 if js(browser, "innerWidth") == PHONE else 1)
 
@@ -62,6 +61,30 @@ def test_axes_end_where_the_specification_says(browser):
     assert accuracy == pytest.approx([0, top_of_nines(most)], abs=0.01)
     assert len({*map(tuple, js(browser, ends, "gradient_norm"))}) == 1  # layers can be compared
     assert {low for low, _ in js(browser, ends, "gradient_noise")} == {0}
+
+
+def test_panels_below_each_other_are_alike_and_names_cover_no_lines(browser):
+    panels = "drawings.get(arguments[0]).panels"
+    box = "p => [p.box.left, p.box.right, p.box.bottom - p.box.top]"
+    boxes = js(browser, f"{panels}.map({box})", "distribution")
+    assert len(boxes) == 3
+    assert boxes == [boxes[0]] * 3
+    # A mean of steps ends before its runs do: its name is at the edge, beside them.
+    ends = "[...document.querySelectorAll('#steps .end')].map(t => t.getAttribute('x'))"
+    edge = js(browser, f"{panels}[0].box.right", "steps")
+    assert [float(x) for x in js(browser, ends)] == pytest.approx(
+        [] if js(browser, "innerWidth") == PHONE else [edge + 6] * 2
+    )
+
+
+@on_wide_screen
+def test_small_numbers_are_short(browser):
+    assert js(browser, "[1e-4, 1.25e-5, 0.02, 31415.9].map(v => number(v, { digits: 4 }))") == [
+        "1e−4",
+        "1.25e−5",
+        "0.02",
+        "31420",
+    ]
 
 
 @on_wide_screen
@@ -152,7 +175,8 @@ def test_rates_are_chosen_by_key_for_all_figures(browser):
     assert after["learning_rate"] == before["learning_rate"]  # all rates are in it
     said = find(browser, "#accuracy-says").get_attribute("textContent")
     last = 100 * learning(0.94, 30, points=101)[:, -1].mean()
-    assert f"batch norm goes from 10.0 % (10.0 % to 10.0 %) at step 0 to {last:.1f} %" in said
+    expected = f"batch norm goes from 10.0 % (10.0 % to 10.0 %) at step 0 to {last:.1f} %"
+    assert expected in said.replace("\N{NO-BREAK SPACE}", " ")
 
 
 @on_wide_screen
@@ -283,15 +307,10 @@ def test_every_figure_can_be_saved(browser, tmp_path, form):
     assert browser.get_log("browser") == []
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory, without_paper):
-    return without_paper(of_several_values(), tmp_path_factory.mktemp("swept"))
-
-
 def test_values_are_chosen(chromium, swept):
     visit(chromium, swept, WIDE)
     assert_silent(chromium, swept)
-    assert_fits(chromium, 12)
+    assert_fits(chromium, 13)
     names = "chosenNetworks().map((n, _, all) => nameOf(n, all))"
     numbers = "shownNetworks().map(n => n.number)"
     assert (js(chromium, names), js(chromium, numbers)) == (["none", "bn"], [0, 4])
@@ -301,6 +320,32 @@ def test_values_are_chosen(chromium, swept):
     assert js(chromium, names) == ["none", "bn, epsilon 1", "bn, epsilon 0.1"]
     click(chromium, "[name=momentum][value=all]")
     assert js(chromium, numbers) == [0, 1, 2, 3, 4]
+
+
+def test_a_budget_is_of_an_arm_whatever_is_chosen(chromium, swept):
+    visit(chromium, swept, WIDE)
+    said = "document.querySelector('#budget-says').textContent"
+    end = "goes from [^;]* at settings tried 1 to [^;]* at settings tried"
+    words = rf"none {end} 2; bn {end} 8"
+    assert re.search(words, js(chromium, said))
+    assert "settings tried 1" in find(chromium, "#budget .readout").get_attribute("textContent")
+    click(chromium, "[name=momentum][value='0.9']")
+    assert re.search(words, js(chromium, said))
+    click(chromium, ".key button")
+    assert js(chromium, said).startswith("bn goes from")
+
+
+def test_long_names_are_not_cut_and_leave_room_to_draw(chromium, tmp_path, without_paper):
+    names = ["no norm at all, not one", "batch norm by groups of 8"]
+    dataset = study(np.array([[learning(0.9, 6)] * 2] * 2), norms=names)
+    page = without_paper(dataset, tmp_path)
+    visit(chromium, page, WIDE)
+    named = "document.querySelectorAll(arguments[0]).length"
+    assert (js(chromium, named, "#accuracy .end"), js(chromium, named, "#loss .end")) == (2, 0)
+    visit(chromium, page, PHONE)
+    titles = "[...document.querySelectorAll('#percentiles .title')].map(t => t.textContent)"
+    assert js(chromium, titles) == names
+    assert_fits(chromium, 12)
 
 
 def test_failed_runs_are_crosses_and_counted(chromium, tmp_path, without_paper):
@@ -323,15 +368,9 @@ def test_failed_runs_are_crosses_and_counted(chromium, tmp_path, without_paper):
 
 
 @pytest.mark.parametrize("width", [PHONE, WIDE])
-def test_a_comparison(chromium, tmp_path, width):
-    folders = [tmp_path / name for name in ("one", "two")]
-    rates = [0.1, 1.0]
-    for folder, gained in zip(folders, (0.1, -0.1)):
-        accuracy = [[learning(0.8 + added, 6)] * 2 for added in (0, gained)]
-        keep(study(np.array(accuracy), rates=rates), folder)
-    page = write_comparison(folders, tmp_path / "comparison.html")
-    visit(chromium, page, width)
-    assert_silent(chromium, page)
+def test_a_comparison(chromium, comparison, width):
+    visit(chromium, comparison, width)
+    assert_silent(chromium, comparison)
     assert_fits(chromium, 2)
     assert js(chromium, NAMELESS) == []
     gains = chromium.find_element("css selector", ".gains")
@@ -341,3 +380,12 @@ def test_a_comparison(chromium, tmp_path, width):
         "[...document.querySelectorAll('#accuracy .line')].map(l => l.getAttribute('stroke'))",
     )
     assert shown == ["var(--series-0)", "var(--series-1)"] * 2
+    # The study that ends early is named at the edge as well, where no other line is.
+    panel = "drawings.get('accuracy').panels[0]"
+    edge = js(chromium, f"{panel}.box.right - 0.05 * ({panel}.box.right - {panel}.box.left)")
+    ends = js(
+        chromium,
+        "[...document.querySelectorAll('#accuracy .end')].map(t => Number(t.getAttribute('x')))",
+    )
+    assert len(ends) == (4 if width == WIDE else 0)
+    assert all(x > edge for x in ends)

@@ -6,7 +6,23 @@ import time
 
 import numpy as np
 import pytest
-from browsing import NAMELESS, click, faults, find, js, media, on_wide_screen, press, until
+from browsing import (
+    NAMELESS,
+    PHONE,
+    WIDE,
+    click,
+    faults,
+    find,
+    js,
+    media,
+    on_wide_screen,
+    press,
+    until,
+    visit,
+)
+from synthetic import learning, study
+
+SHEET = 718  # pixels of A4 within Chromium's margins
 
 
 def luminance(colour):
@@ -27,8 +43,8 @@ def test_contrasts(browser, scheme):
     probe = """(() => {
         const probe = document.body.appendChild(document.createElement('i'));
         const found = {};
-        const series = [0, 1, 2, 3, 4, 5, 6].map(i => `series-${i}`);
-        for (const name of ['ink', 'muted', 'paper', 'shade', ...series]) {
+        const numbered = [0, 1, 2, 3, 4, 5, 6].flatMap(i => [`series-${i}`, `word-${i}`]);
+        for (const name of ['ink', 'muted', 'paper', 'shade', ...numbered]) {
             probe.style.color = `var(--${name})`;
             found[name] = getComputedStyle(probe).color;
         }
@@ -43,14 +59,15 @@ def test_contrasts(browser, scheme):
     )
     series = [colours[f"series-{i}"] for i in range(7)]
     assert min(contrast(colour, colours["paper"]) for colour in series) >= 3
+    words = [colours[f"word-{i}"] for i in range(7)]
+    assert min(contrast(colour, colours["paper"]) for colour in words) >= 4.5
     for text in ("ink", "muted"):
         assert min(contrast(colours[text], colours[back]) for back in ("paper", "shade")) >= 4.5
-    # And these are the colours that lines have.
-    drawn = js(
-        browser,
-        "getComputedStyle(document.querySelector(\"#accuracy .line[data-network='0']\")).stroke",
-    )
-    assert drawn == series[0]
+    # And these are the colours that lines and their names have.
+    drawn = "getComputedStyle(document.querySelector(arguments[0])).{}"
+    line = "#accuracy .line[data-network='0']"
+    assert js(browser, drawn.format("stroke"), line) == series[0]
+    assert js(browser, drawn.format("fill"), "#accuracy .end") in words[:2]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -58,6 +75,14 @@ def test_axe_finds_no_fault(browser, scheme):
     media(browser, scheme)
     browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert faults(browser) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [PHONE, WIDE])
+def test_axe_finds_no_fault_in_a_comparison(chromium, comparison, width, scheme):
+    media(visit(chromium, comparison, width), scheme)
+    chromium.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert faults(chromium) == []
 
 
 def test_every_control_has_a_name_and_every_figure_words(browser):
@@ -135,6 +160,19 @@ def test_the_bar_covers_no_anchor(browser):
         - document.querySelector('.choices').getBoundingClientRect().bottom"""
     time.sleep(0.2)
     assert js(browser, gap) >= 0
+
+
+def test_wide_tables_do_not_shrink_a_printed_page(chromium, tmp_path, without_paper):
+    names = [f"batch norm, epsilon={10.0**-i}" for i in range(4)]
+    dataset = study(np.array([[learning(0.9, 6)]] * 4), norms=names, rates=[0.1])
+    visit(chromium, without_paper(dataset, tmp_path), SHEET)
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    chromium.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert js(chromium, "document.documentElement.scrollWidth") <= SHEET
+    headings = "[...document.querySelectorAll('th button')].map(b => getComputedStyle(b).display)"
+    assert {*js(chromium, headings)} == {"contents"}  # or they are not there on the next sheet
+    chromium.execute_script("dispatchEvent(new Event('afterprint'))")
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 @on_wide_screen

@@ -5,8 +5,9 @@ import pytest
 from synthetic import learning, of_several_values, study
 
 from experiments.report import charts, distribution
-from experiments.report.looks import colours_of, networks
+from experiments.report.looks import PATTERNS, colours_of, dashes_of, networks
 from experiments.report.runs import choices
+from experiments.report.summary import summarize
 from experiments.study.measure import BINS
 
 
@@ -33,9 +34,9 @@ def test_a_curve_holds_every_run():
         np.testing.assert_array_equal(curve.x, chosen.step)
 
 
-@pytest.mark.parametrize("name", charts.CHARTS)
+@pytest.mark.parametrize("name", charts.charts_of(sweep()))
 def test_every_network_is_in_every_figure(name):
-    figure = charts.CHARTS[name](sweep() if name == "learning_rate" else runs())
+    figure = charts.CHARTS[name](sweep() if name in charts.OF_ALL_RATES else runs())
     shown = {m.network for panel in figure.panels for m in marks(panel, "curve")}
     assert shown == {0, 1}
 
@@ -88,6 +89,13 @@ def test_a_norm_has_one_colour_in_every_study():
     assert colours_of(["none", "x", "batch norm", "x"]) == {"none": 0, "batch norm": 1, "x": 2}
 
 
+def test_networks_of_one_norm_differ_in_dashes_as_long_as_there_are_some():
+    dashes = dashes_of(["a", "a", "b", "b"] * 2)
+    for own in (dashes[:2] + dashes[4:6], dashes[2:4] + dashes[6:]):
+        assert len({dash % PATTERNS for dash in own}) == 4
+    assert dashes_of(["a"] * 6)[4:] == [4, 5]
+
+
 def test_seconds_are_there_if_they_were_measured():
     dataset = sweep()
     assert [network.seconds for network in networks(dataset)] == [None, None]
@@ -116,6 +124,30 @@ def test_a_line_joins_networks_that_differ_in_one_value_alone():
     other = lines["bn, momentum=0.9"]
     assert list(other.x) == [0.1, 1.0]
     np.testing.assert_allclose(other.runs.T, last.sel(norm=["b", "a"]), rtol=1e-5)
+
+
+def test_a_budget_has_a_curve_for_each_arm():
+    dataset = of_several_values()
+    figure = charts.budget(dataset)
+    (panel,) = figure.panels
+    none, bn = marks(panel, "curve")
+    # Each is drawn as its arm's best network, which is the one that the key shows first.
+    assert [(m.network, m.label, m.runs.shape) for m in (none, bn)] == [
+        (0, "none", (5, 2)),
+        (4, "bn", (5, 8)),
+    ]
+    assert list(bn.x) == [*range(1, 9)]
+    assert [label for _, label in panel.x.ticks] == ["1", "2", "3", "5", "8"]
+    budget = summarize(dataset)["budget"]
+    np.testing.assert_allclose(bn.runs.mean(0), 100 * np.array(budget["bn"]["mean"]), rtol=1e-5)
+    assert figure.arms
+
+
+def test_a_study_of_one_setting_has_no_budget_and_one_of_no_values_no_values():
+    assert {"budget", "values"} <= charts.charts_of(of_several_values()).keys()
+    assert charts.CHARTS.keys() - charts.charts_of(sweep()) == {"values"}
+    alone = charts.charts_of(sweep().isel(learning_rate=[0]))
+    assert charts.CHARTS.keys() - alone == {"values", "budget"}
 
 
 def test_each_layer_is_drawn_in_its_own_panel():
@@ -177,3 +209,6 @@ def test_the_slope_is_that_of_the_activation():
     (slope,) = marks(panel, "reference")
     assert slope.label == "slope of the tanh"
     np.testing.assert_allclose(slope.y, np.cosh(slope.x) ** -2.0, atol=0.01)
+    panel, _ = distribution.distribution(runs(), "relu").panels
+    (slope,) = marks(panel, "reference")
+    np.testing.assert_array_equal(slope.y, slope.x > 0)  # no ramp about zero

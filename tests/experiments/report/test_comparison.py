@@ -48,6 +48,7 @@ def test_curves_of_different_lengths_share_an_axis():
     short, long = (study(np.array([[learning(0.9, 6)]]), norms=["n"], rates=[1.0], every=e)
                    for e in (10, 50))  # fmt: skip
     (panel,) = accuracy({"long": long, "short": short}).panels
+    assert panel.y.label == "test accuracy (%)"
     curves = [mark for mark in panel.marks if mark.kind == "curve"]
     assert [(curve.network, curve.x[-1]) for curve in curves] == [(0, 2000), (1, 400)]
 

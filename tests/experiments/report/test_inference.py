@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.report.inference import (
+    arrivals_at,
     geometric_interval,
     mean_interval,
     sampling_error,
@@ -33,10 +34,44 @@ def test_what_all_seeds_share_widens_an_interval():
     assert mean_interval([1.0, 1.0], sampling=0.5)["low"] == pytest.approx(1 - 0.98, rel=1e-3)
 
 
+# So fine that an evaluation tells when a run arrives.
+DENSE = np.linspace(5, 400, 400_000)
+
+
 def test_an_interval_of_steps_never_ends_below_zero():
-    interval = geometric_interval([20, 20, 400])
+    interval = geometric_interval(arrivals_at([20, 20, 400], DENSE))
     assert interval["mean"] == pytest.approx((20 * 20 * 400) ** (1 / 3))
     assert 0 < interval["low"] < 20
+
+
+def test_seeds_that_arrive_at_one_evaluation_came_some_time_after_the_one_before():
+    interval = geometric_interval(arrivals_at([20, 20, 20], np.array([10, 20, 40])))
+    assert interval["mean"] == pytest.approx(20)
+    # Between 10 and 20, and so at their geometric mean, give or take log(2) / sqrt(12): once as the
+    # seeds' spread, once as an error of all.
+    cell = np.log(2) / np.sqrt(12)
+    half = np.hypot(T2 / np.sqrt(3) * cell, 1.96 * cell)
+    assert interval["low"] == pytest.approx(np.sqrt(200) * np.exp(-half), rel=1e-3)
+    assert interval["high"] == pytest.approx(np.sqrt(200) * np.exp(half), rel=1e-3)
+
+
+def test_a_ratio_of_steps_has_the_reading_error_of_both():
+    evaluations = np.array([5, 10, 20, 200, 220, 240])
+    ratio = speed_up([240, 240, 240], [20, 20, 20], evaluations)
+    assert ratio["mean"] == pytest.approx(12)
+    middle = np.sqrt(220 * 240) / np.sqrt(10 * 20)
+    cell = np.hypot(np.log(240 / 220), np.log(2)) / np.sqrt(12)
+    half = np.hypot(T2 / np.sqrt(3) * cell, 1.96 * cell)
+    assert ratio["low"] == pytest.approx(middle * np.exp(-half), rel=1e-3)
+    assert ratio["high"] == pytest.approx(middle * np.exp(half), rel=1e-3)
+
+
+def test_seeds_that_differ_by_more_than_the_grid_show_what_they_differ_by():
+    seen, before = np.array([20, 40, 80]), np.array([10, 20, 40])
+    interval = geometric_interval(arrivals_at(seen, np.array([10, 20, 40, 80])))
+    half = np.hypot(T2 / np.sqrt(3) * np.log(2), 1.96 * np.log(2) / np.sqrt(12))
+    middle = np.sqrt(seen * before).prod() ** (1 / 3)
+    assert interval["high"] == pytest.approx(middle * np.exp(half), rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -79,12 +114,12 @@ def test_the_error_of_a_test_set_is_bounded_by_both_error_rates():
 
 
 def test_speed_up_is_the_geometric_mean_of_the_seeds_ratios():
-    ratio = speed_up([40, 90], [10, 10], first=1, last=100)
+    ratio = speed_up([40, 90], [10, 10], DENSE)
     assert ratio["mean"] == pytest.approx(6)  # sqrt(4 * 9)
     assert ratio["kind"] == "measured"
     # In logarithms the half-width is t(1) * std / sqrt(2) = 12.706 * log(9 / 4) / 2.
     assert ratio["high"] == pytest.approx(6 * np.exp(12.706 * np.log(9 / 4) / 2), rel=1e-3)
-    assert ratio["low"] * ratio["high"] == pytest.approx(36)
+    assert ratio["low"] * ratio["high"] == pytest.approx(36, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +136,7 @@ def test_speed_up_is_the_geometric_mean_of_the_seeds_ratios():
 def test_who_never_arrives_or_had_arrived_at_the_first_look_gives_a_bound(
     baseline, other, mean, kind
 ):
-    ratio = speed_up(baseline, other, first=5, last=100)
+    ratio = speed_up(baseline, other, np.array([5, 10, 40, 90, 100]))
     assert ratio == {
         "mean": pytest.approx(mean) if mean else None, "low": None, "high": None, "kind": kind,
     }  # fmt: skip

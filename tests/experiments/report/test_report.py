@@ -1,8 +1,11 @@
 """The page stands alone, the figures are legible as data, and a bad folder is named."""
 
+import ast
+import html
 import io
 import json
 import re
+import shlex
 import xml.etree.ElementTree as ElementTree
 
 import chex
@@ -13,6 +16,7 @@ from synthetic import keep, learning, of_several_values, study
 
 from experiments.report import figures
 from experiments.report.captions import CAPTIONS
+from experiments.report.charts import charts_of
 from experiments.report.summary import summarize
 from experiments.report.write import print_table, settings, write_report
 from experiments.system import checksums
@@ -39,12 +43,13 @@ def folder(tmp_path_factory):
 
 
 def test_the_report_is_complete(folder):
-    assert {path.stem for path in (folder / "figures").glob("*.svg")} == set(CAPTIONS)
+    shown = charts_of(sweep())
+    assert {path.stem for path in (folder / "figures").glob("*.svg")} == {*shown}
     page = (folder / "report.html").read_text(encoding="utf-8")
-    for name, caption in CAPTIONS.items():
+    for name, caption in ((name, CAPTIONS[name]) for name in shown):
         assert f'<figure id="{name}" ' in page
         assert all(f"How {m.replace('_', ' ')} was measured." in page for m in caption.measures)
-    assert page.count("<figure id=") == len(CAPTIONS) + 1
+    assert page.count("<figure id=") == len(shown) + 1
     assert '<figure id="distribution" ' in page
     assert "python -m experiments run configs/synthetic.py" in page
     assert "xarray.open_dataset(" in page
@@ -66,7 +71,7 @@ def test_every_link_of_the_contents_leads_somewhere(folder):
     page = (folder / "report.html").read_text(encoding="utf-8")
     places = set(re.findall(r'id="([^"]*)"', page))
     links = re.findall(r'href="#([^"]*)"', page)
-    assert set(CAPTIONS) <= set(links) <= places
+    assert {*charts_of(sweep())} <= set(links) <= places
 
 
 def test_the_json_holds_the_summary_and_its_words(folder):
@@ -110,24 +115,31 @@ def test_a_large_study_makes_no_large_page(tmp_path, without_paper):
     assert drawn["arrays"][curve["runs"]]["shape"] == [10, len(steps)]
 
 
+def shown_in(name, norm="batch norm"):
+    """A study that the figure `name` has something of, with a network of this norm."""
+    if name in charts_of(sweep()):
+        return sweep().assign_coords(norm=["none", norm])
+    return of_several_values().assign_coords(label=("norm", ["none", *[norm] * 4]))
+
+
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_every_axis_is_labelled(name):
-    figure = figures.FIGURES[name](sweep())
+    figure = figures.FIGURES[name](shown_in(name))
     assert figure.get_suptitle()
     # Panels of a row that share their axis are labelled by the first, which stands leftmost.
     rows = {}
     for ax in figure.axes:
         rows.setdefault(round(ax.get_position().y0, 2), []).append(ax.get_ylabel())
     assert all(labels[0] for labels in rows.values())
+    told_apart = [ax.get_xlabel() for ax in figure.axes]
     for ax in figure.axes:
         assert ax.get_xlabel()
-        assert ax.get_title("left") or len(figure.axes) == 1
+        assert ax.get_title("left") or told_apart.count(ax.get_xlabel()) == 1
 
 
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_nothing_is_clipped(name):
-    long = sweep().assign_coords(norm=["none", "batch norm with a long label [group of 8]"])
-    figure = figures.FIGURES[name](long)
+    figure = figures.FIGURES[name](shown_in(name, "batch norm with a long label [group of 8]"))
     figure.draw_without_rendering()
     page, inside = figure.bbox, figure.get_tightbbox().transformed(figure.dpi_scale_trans)
     assert inside.x0 >= page.x0 - 1
@@ -196,11 +208,27 @@ def test_the_terminal_says_what_the_page_says():
     assert max(map(len, said.splitlines())) <= 80
 
 
+def test_arms_are_named_once_on_paper():
+    figure = figures.FIGURES["budget"](of_several_values())
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["none", "bn"]
+    assert len(figure.axes[0].texts) == 0
+
+
 def test_what_several_values_lead_to_is_drawn(tmp_path, without_paper):
     page = without_paper(of_several_values(), tmp_path / "several").read_text("utf-8")
     assert '<figure id="values" ' in page
     page = without_paper(sweep(), tmp_path / "one").read_text("utf-8")
     assert '<figure id="values" ' not in page
+
+
+def test_what_is_to_be_pasted_is_quoted(tmp_path, without_paper):
+    page = without_paper(sweep(), tmp_path / 'batch 16 "a"').read_text("utf-8")
+    said = html.unescape(page)
+    (command,) = re.findall(r"^python -m experiments report (.*)</pre>", said, re.M)
+    assert shlex.split(command) == [f'{tmp_path}/batch 16 "a"']
+    (opened, *_) = re.findall(r"xarray\.open_dataset\((.*)\)$", said, re.M)
+    assert ast.literal_eval(opened) == f'{tmp_path}/batch 16 "a"/metrics.nc'
 
 
 def test_settings_are_words():

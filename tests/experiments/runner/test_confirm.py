@@ -11,7 +11,7 @@ from experiments.report.arms import chosen_settings
 from experiments.report.confirmation import decides, summarize_confirmation
 from experiments.report.findings import findings
 from experiments.report.summary import summarize
-from experiments.report.tiles import tiles
+from experiments.report.tiles import arm_tiles, tiles
 from experiments.runner import confirm, results
 from experiments.runner.confirm import Confirmation, Plan, Setting, make_plan
 from experiments.runner.folder import PAGE, FolderError
@@ -148,7 +148,29 @@ def test_what_fresh_seeds_say_is_what_is_quoted(study, tmp_path, plan, level):
     assert shown.startswith("On 3 seeds that chose nothing, each at its best setting (“batch norm”")
     assert f"({100 * level:g} % interval" in shown
     (comparison,) = summary["comparisons"]
-    assert tiles(summary, comparison)[0].number == "+3.07 points"
+    higher, _, stable = tiles(summary, comparison)
+    assert higher.number == "+3.07 points"
+    assert higher.interval.startswith(f"{100 * level:g} % interval +")
+    assert (higher.source, stable.source) == ("", "of the study itself, 2 seeds")
+
+
+def test_an_arm_keeps_its_third_tile_which_says_whose_it_is(small, tmp_path):
+    study = small(seeds=(0, 1), learning_rates=(0.1, 1.0), init_std=(0.3, 0.5))
+    carry_out(study, tmp_path, Plan(3), CLEAR)
+    measured, dataset = confirm.confirmed(tmp_path), results.load(tmp_path)
+    assert measured is not None
+    # Stuck at chance, of the baseline: both seeds at one of four settings.
+    dataset.test_accuracy.loc[{"norm": "no norm, init_std=0.3", "learning_rate": 0.1}] = 0.1
+    confirmed = summarize_confirmation(measured, Plan(3), chosen_settings(dataset))
+    summary = {**summarize(dataset), "confirmation": confirmed}
+    (arm,) = summary["arms"]
+    higher, _, learns = arm_tiles(summary, arm)
+    assert higher.number == "+3.00 points"  # of the fresh seeds 2, 3 and 4
+    assert learns.question == "Does it learn at more settings?"
+    assert (learns.answer, learns.number) == ("Yes", "8 of 8 against 6 of 8 runs learned")
+    assert learns.source == "of the study itself, 2 seeds"
+    (_, _, alone) = arm_tiles({**summary, "confirmation": None}, arm)
+    assert alone == learns._replace(source="")
 
 
 def test_the_command_confirms_and_reports(study, tmp_path, monkeypatch, capsys):

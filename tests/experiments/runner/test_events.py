@@ -1,5 +1,6 @@
 """Events for TensorBoard, read back: every point of every run, once, whatever happened."""
 
+import io
 import signal
 import struct
 from pathlib import Path
@@ -8,14 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from forked import Workshop, die_at
+from rich.console import Console
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import masked_crc32c
 
 from experiments.__main__ import main
 from experiments.runner import results
 from experiments.runner.events import Events, run_folder
-from experiments.runner.folder import EVENTS
+from experiments.runner.folder import EVENTS, events_of
 from experiments.runner.rows import ROWS, Evaluation
+from experiments.runner.run import _may_go_on
 from experiments.study.trace import trace
 
 Event = vars(event_pb2)["Event"]
@@ -64,15 +67,31 @@ def workshop(tmp_path_factory):
     return Workshop(tmp_path_factory.mktemp("workshop"))
 
 
-def test_killed_and_resumed_there_is_every_point_once(workshop, tmp_path):
+def test_killed_and_resumed_with_the_flag_or_without_there_is_every_point_once(workshop, tmp_path):
     for fate in ((7, "half"), (3, "whole")):
         status, said = workshop.carry_out(
             tmp_path, "--tensorboard", prepare=die_at, prepared_with=fate
         )
         assert status == -signal.SIGKILL, said
-    status, said = workshop.carry_out(tmp_path, "--tensorboard")
+    status, said = workshop.carry_out(tmp_path)
     assert (status, "Continuing at step" in said) == (0, True)
     assert_all_points(tmp_path)
+
+
+def test_events_that_cannot_go_on_are_said_to_stop(tmp_path, monkeypatch):
+    def goes_on():
+        text = io.StringIO()
+        console = Console(file=text, width=40)
+        return _may_go_on(events_of(tmp_path), tmp_path, console), text.getvalue()
+
+    assert goes_on() == (False, "")  # there are none
+    folder = tmp_path / EVENTS / run_folder("no norm", 0.1, 0)
+    folder.mkdir(parents=True)
+    (folder / "events.out.tfevents.01700000000000000000").touch()
+    assert goes_on() == (True, "")
+    monkeypatch.setattr("experiments.runner.run.find_spec", lambda name: None)
+    said = f"{tmp_path / EVENTS}: stops here, for want of a package: pip install tensorboardX\n"
+    assert goes_on() == (False, said)
 
 
 def test_asked_for_after_the_end(workshop, tmp_path):
