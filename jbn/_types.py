@@ -1,7 +1,4 @@
-"""The records that everything else passes around.
-
-`Moments` describe one batch, `RunningStats` what inference reads, `Affine` what is learned.
-"""
+"""Records of arrays: `Moments` of a batch, `RunningStats` for inference, `Affine` to be learned."""
 
 from collections.abc import Hashable
 from numbers import Number

@@ -88,8 +88,8 @@ MUTATIONS = {
         ),
     ),
     "swap momentum": (
-        "jbn/_batch_norm.py",
-        ("weights = (momentum, 1 - momentum)", "weights = (1 - momentum, momentum)"),
+        "jbn/_running.py",
+        ("return momentum, 1 - momentum", "return 1 - momentum, momentum"),
     ),
     "epsilon x 10": (
         "jbn/_normalize.py",
@@ -149,16 +149,16 @@ MUTATIONS = {
     "round the mean before it is subtracted": (
         "jbn/_normalize.py",
         (
-            "frame.enter(values.stored) - per_feature(mean, values.stored)",
-            "Frame(frame.factor, frame.shift + mean).enter(values.stored)",
+            "frame.convert(values.stored) - per_feature(mean, values.stored)",
+            "Frame(frame.factor, frame.shift + mean).convert(values.stored)",
         ),
     ),
     "sum the first rows of blocks": (
-        "jbn/_numerics/sweeps.py",
+        "jbn/_numerics/blocks.py",
         ("tuple(jnp.sum(s, axis=0) for s in sums)", "tuple(s[0] for s in sums)"),
     ),
     "add blocks in one chain": (
-        "jbn/_numerics/sweeps.py",
+        "jbn/_numerics/blocks.py",
         (
             "groups = next(size for size in range(math.isqrt(count), 0, -1) if count % size == 0)",
             "groups = 1",

@@ -1,4 +1,4 @@
-"""Types, shapes and masks of the arrays that come in, each question answered once."""
+"""Checks of input arrays: types, shapes, masks and weights."""
 
 import math
 from typing import Any
@@ -128,16 +128,16 @@ def check_filled(x: Array) -> None:
         raise ValueError(f"x of shape {x.shape} holds no examples. Skip empty batches.")
 
 
-def check_batch(value: Any, *, shared: bool) -> Array:
-    """Returns `value` as a batch: two examples at least, unless others hold the rest (`shared`)."""
+def check_batch(value: Any, *, may_be_single: bool) -> Array:
+    """Returns `value` as a batch: of two examples at least, unless it `may_be_single`."""
     x = check_float(value)
-    if x.ndim == 0 or (x.ndim == 1 and not shared):
+    if x.ndim == 0 or (x.ndim == 1 and not may_be_single):
         raise ValueError(
             f"x must have shape (*batch, features), got {x.shape}. One example alone, of shape "
             "(features,), is part of a batch only with an axis_name."
         )
     check_filled(x)
-    if math.prod(x.shape[:-1]) == 1 and not shared:
+    if math.prod(x.shape[:-1]) == 1 and not may_be_single:
         raise ValueError(
             f"x of shape {x.shape} holds one example, whose variance is zero: every output would "
             "be the bias. Use a larger batch (drop the ragged last one), normalize(x, *stats, "

@@ -24,12 +24,12 @@ class Frame(NamedTuple):
     factor: Float[Array, "C"]
     shift: Float[Array, "C"]
 
-    def enter(self, x: Array) -> Array:
+    def convert(self, x: Array) -> Array:
         """Returns `x` in the units of the frame."""
         wide = x.astype(self.factor.dtype)
         return wide * per_feature(self.factor, x) - per_feature(self.shift, x)
 
-    def in_units(self, factor: Array) -> "Frame":
+    def with_factor(self, factor: Array) -> "Frame":
         """Returns the frame in the units of another factor, unless its shift overflows there."""
         shift = self.shift * (factor / self.factor)
         fits = jnp.isfinite(shift)
@@ -61,7 +61,7 @@ def better_frame(frame: Frame, mean: Array, var: Array) -> Frame:
     factor = jnp.where(var <= low, larger, frame.factor)
     factor = jnp.where(jnp.isfinite(var), factor, tiny)
     shift = frame.shift + jnp.where(jnp.isfinite(mean), mean, 0)
-    return Frame(frame.factor, shift).in_units(factor)
+    return Frame(frame.factor, shift).with_factor(factor)
 
 
 def unit_frame(frame: Frame, var: Array, epsilon: Array) -> Frame:
@@ -72,22 +72,23 @@ def unit_frame(frame: Frame, var: Array, epsilon: Array) -> Frame:
     _, high, _, _ = _limits(var.dtype)
     total = jnp.maximum(var, 0) + epsilon * frame.factor * frame.factor
     far = (total > high) | ((total < 1 / high) & (total > 0))
-    power = _power_of_two(lax.rsqrt(jnp.where(far, total, 1)))
-    return frame.in_units(_normal(frame.factor * power))
+    power = power_of_two(lax.rsqrt(jnp.where(far, total, 1)))
+    return frame.with_factor(clip_to_normal(frame.factor * power))
 
 
 def range_factor(factor: Array, extent: Array) -> Array:
     """Reduces `factor` where squares of numbers as large as `extent`, in its units, are unsafe."""
     _, high, _, _ = _limits(extent.dtype)
-    return _normal(factor * _power_of_two(jnp.where(extent > high**0.5, 1 / extent, 1)))
+    return clip_to_normal(factor * power_of_two(jnp.where(extent > high**0.5, 1 / extent, 1)))
 
 
-def _power_of_two(number: Array) -> Array:
+def power_of_two(number: Array) -> Array:
+    """Rounds a positive number to a power of two, by which to multiply rounds nothing."""
     info = jnp.finfo(number.dtype)
     return lax.reduce_precision(number, exponent_bits=info.nexp, mantissa_bits=0)
 
 
-def _normal(factor: Array) -> Array:
+def clip_to_normal(factor: Array) -> Array:
     """Clips `factor` to where it and its inverse are normal numbers."""
     largest = 2.0 ** (int(jnp.finfo(factor.dtype).maxexp) - 3)
     return jnp.clip(factor, 1 / largest, largest)

@@ -86,7 +86,7 @@ def sum_batch(terms: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[
     return lax.platform_dependent(*arrays, cpu=blocked, default=plain)
 
 
-def spread_batch(
+def map_batch(
     function: Callable[..., Array], coefficients: tuple[Array, ...], *arrays: Array
 ) -> Array:
     """Applies `function(coefficients, *arrays)` elementwise, coefficients being one per feature.
