@@ -38,7 +38,7 @@ class Cell(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """How large programs are."""
+    """The size of programs."""
 
     x_bytes: int
     """What each device has of x."""
@@ -49,7 +49,7 @@ class Scale(NamedTuple):
 def build(
     cell: Cell, norm: Apply, devices: Sequence[Any], scale: Scale
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """A function to jit, and arguments that have a shape, a type and a place but no numbers.
+    """Makes a function to jit, and arguments of a shape, a type and a place but no numbers.
 
     Args:
         cell: What to build.
