@@ -60,7 +60,7 @@ class Moments(tuple):
 
 
 def _zeros_like(mean: Any) -> Any:
-    """Zeros for an array or a number; for a placeholder such as a `PartitionSpec`, itself."""
+    """Returns zeros for an array or a number; for a placeholder (a `PartitionSpec`), itself."""
     if isinstance(mean, Number):
         return 0.0
     if isinstance(mean, jax.Array) and is_explicit(mean):

@@ -66,12 +66,12 @@ class Labels(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What it has in common with its table."""
+        """The title of its table."""
         return f"{TITLES[self.target]}: {PROGRAMS[self.program]}"
 
     @property
     def row(self) -> str:
-        """What it has in common with its rivals, in the table."""
+        """The row of its table, which it shares with its rivals."""
         return f"{PLACEMENTS[self.placement]}, {self.dtype}, {self.mode}"
 
 

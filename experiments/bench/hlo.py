@@ -95,7 +95,7 @@ def kernels(text: str, way: Way = "ordinary") -> list[Kernel]:
 
 
 def moved(ran: Iterable[Kernel]) -> int:
-    """Bytes of main memory that `ran` reads and writes."""
+    """Counts bytes of main memory that `ran` reads and writes."""
     return sum(kernel.times * (kernel.read + _bytes(kernel.written)) for kernel in ran)
 
 
@@ -265,7 +265,7 @@ def _kernel(program: _Program, computation: _Computation, one: _Instruction) -> 
 
 
 def _read_of_parameter(fused: _Computation, number: int, whole: int) -> int:
-    """Bytes that a fusion reads of one operand, which are the `whole` of it unless it slices."""
+    """Counts bytes that a fusion reads of an operand: the `whole` of it, unless it slices."""
     same, read = set(), 0
     for one in fused.values():
         if one.operation == "parameter" and one.arguments == str(number):

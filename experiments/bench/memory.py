@@ -21,7 +21,7 @@ COLUMNS = {False: "Dense without bias", True: "Dense with bias"}
 
 
 def measure(*, width: int, batch: int, layers: int) -> Report:
-    """Arrays per layer for every library in JAX that is here, and without batch norm."""
+    """Counts arrays per layer for every library in JAX that is here, and without batch norm."""
     field = find_rivals()
     norms: dict[str, Apply] = {
         rival.name: rival.apply for rival in field.rivals if isinstance(rival, JaxRival)

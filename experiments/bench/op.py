@@ -118,7 +118,7 @@ def _problem(shape: Shape, dtype: str, rng: np.random.Generator) -> Problem:
 
 
 def _compared(timings: pd.DataFrame, mode: Mode) -> pd.DataFrame:
-    """Times and ratios, and which part of the copy's bandwidth the fewest passes would take."""
+    """Returns times, ratios, and the part of the copy's bandwidth that the fewest passes take."""
     compared = compare(timings, BASELINE)
     of_copy = compare(timings, COPY)["ratio"] * COPIES[mode]
     return compared.assign(of_copy=of_copy.where(compared["name"] != COPY))

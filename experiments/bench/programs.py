@@ -33,7 +33,7 @@ class Cell(NamedTuple):
 
     @property
     def devices(self) -> int:
-        """How many it runs on."""
+        """The number of devices that it runs on."""
         return 1 if self.placement == "one" else 4
 
 
@@ -89,7 +89,7 @@ def build(
 def network(
     norm: Apply, linear: Callable[[jax.Array, Any], jax.Array], axis_name: str | None = None
 ) -> Callable[..., tuple[jax.Array, list[RunningStats]]]:
-    """Layers of `linear`, norm and ReLU, as a function of parameters, old statistics and x.
+    """Makes layers of `linear`, norm and ReLU: a function of parameters, old statistics and x.
 
     It gives the mean square of what comes out, over the devices of `axis_name` too, and the new
     statistics. The parameters are `(weights, affine)` for each layer.

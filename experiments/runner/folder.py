@@ -41,7 +41,7 @@ class FolderError(ValueError):
 
 
 def check(study: Study, directory: Path) -> None:
-    """Sees that what lies in `directory` under a name of ours, if anything, is of `study`.
+    """Checks that what lies in `directory` under a name of ours, if anything, is of `study`.
 
     Raises:
         FolderError: when it is another study's, listing the fields that differ, or nobody knows
@@ -84,7 +84,7 @@ def check_config(
 
 
 def check_page(page: Path, directories: Iterable[Path]) -> None:
-    """Sees that the page that compares the studies in `directories` replaces no file of the user's.
+    """Checks that the page that compares the studies in `directories` replaces no user's file.
 
     Raises:
         FolderError: when something of its name is there, and none of the studies.

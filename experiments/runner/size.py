@@ -21,7 +21,7 @@ COPIES = 2
 
 
 def check_size(traced: Traced) -> None:
-    """Sees that batches, networks and measurements of a study fit into this machine.
+    """Checks that batches, networks and measurements of a study fit into this machine.
 
     Raises:
         ConfigError: naming the field that makes one of them too large.

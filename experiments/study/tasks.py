@@ -141,7 +141,7 @@ WORDS: dict[str, Task] = {"classification": DEFAULT, "regression": Regression()}
 
 
 def check_outputs(task: Task, outputs: Any, examples: int, width: int) -> None:
-    """Sees that a network's outputs, given by shape and dtype, are right for `task`.
+    """Checks that a network's outputs, given by shape and dtype, are right for `task`.
 
     Args:
         task: The task.

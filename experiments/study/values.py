@@ -119,7 +119,7 @@ def _is_users(filename: str) -> bool:
 
 
 def check(owner: Any, field: str, allows: Callable[[Any], bool], allowed: str) -> None:
-    """Sees that a field of `owner` is as it must be; makes Python's numbers of others, and tuples.
+    """Checks a field of `owner`, and makes numbers Python's numbers and sequences tuples.
 
     Raises:
         ConfigError: naming the field, its value and what is allowed.
@@ -147,7 +147,7 @@ def as_python(value: Any) -> Any:
 
 
 def check_flags(owner: Any, *fields: str) -> None:
-    """Sees that fields of `owner` are True or False, as `check` does."""
+    """Checks that fields of `owner` are True or False, as `check` does."""
     for field in fields:
         check(owner, field, lambda flag: isinstance(flag, bool), "True or False")
 

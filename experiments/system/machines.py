@@ -103,7 +103,7 @@ def from_first(make: Callable[[], bytes]) -> bytes:
 
 
 def check_same(kind: str, *contents: bytes | memoryview) -> None:
-    """Sees that all processes were given the same `contents`.
+    """Checks that all processes were given the same `contents`.
 
     Raises:
         MachinesError: in process 0, when they were not; the others end with it.

@@ -101,7 +101,7 @@ def _listen(address: str, host: str, port: int, count: int) -> tuple[socket.sock
 
 
 def _gather(server: socket.socket, address: str, count: int) -> None:
-    """Process 0: waits until all others have come, and tells them to go on, or why not."""
+    """Waits, as process 0, until all others have come; tells them to go on, or why not."""
     connections: dict[int, socket.socket] = {}
     deadline = time.monotonic() + SECONDS_TO_MEET
     server.settimeout(0.2)

@@ -24,7 +24,7 @@ BLOCK = 2**12
 
 
 def block_rows(x: Array) -> int | None:
-    """Rows per block for a batch; None where blocks do not pay, or its size is symbolic.
+    """Returns the rows of a block; None where blocks cost more, or the batch's size is symbolic.
 
     Nor where the batch may be sharded: each device would gather all of it for the scan.
     """

@@ -95,7 +95,7 @@ def clip_to_normal(factor: Array) -> Array:
 
 
 def _limits(dtype) -> tuple[float, float, float, float]:
-    """Powers of two: 2^-96, 2^32, 2^-80 and 2^40 in float32.
+    """Returns powers of two: 2^-96, 2^32, 2^-80 and 2^40 in float32.
 
     Below the first, squares that underflow count in a variance; above the second, its powers are
     not safe. Under the third as factor the squares of any finite numbers can be summed, and under

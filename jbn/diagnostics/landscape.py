@@ -33,7 +33,7 @@ class AlongGradient(NamedTuple):
 
 
 def along_gradient(loss_fn: LossFn, params: PyTree, step_sizes: Float[Array, "S"]) -> AlongGradient:
-    r"""Loss variation, gradient predictiveness and effective beta-smoothness along the gradient.
+    r"""Measures loss variation, gradient predictiveness and beta-smoothness along the gradient.
 
     With $g = \nabla L(\theta)$ and step sizes $a$,
 
