@@ -132,15 +132,15 @@ MUTATIONS = {
     "settle for a shift far away": ("jbn/_numerics/frame.py", ("DISTANCE = 1.0", "DISTANCE = 1e3")),
     "let squares overflow": (
         "jbn/_numerics/frame.py",
-        ("    factor = jnp.where(jnp.isfinite(var), factor, tiny)\n", ""),
+        ("    factor = select(jnp.isfinite(var), factor, tiny)\n", ""),
     ),
     "let squares underflow": (
         "jbn/_numerics/frame.py",
-        ("jnp.where(var <= low, larger, frame.factor)", "frame.factor"),
+        ("select(var <= low, larger, frame.factor)", "frame.factor"),
     ),
     "let powers of the variance overflow": (
         "jbn/_numerics/frame.py",
-        ("lax.rsqrt(jnp.where(far, total, 1))", "jnp.ones_like(total)"),
+        ("lax.rsqrt(select(far, total, 1))", "jnp.ones_like(total)"),
     ),
     "round in a change of units": (
         "jbn/_numerics/frame.py",
@@ -166,7 +166,7 @@ MUTATIONS = {
     ),
     "subtract far statistics in the units of the data": (
         "jbn/_numerics/measure.py",
-        ("jnp.where(var > 2.0**32, 2.0**-32, jnp.ones_like(var))", "jnp.ones_like(var)"),
+        ("select(var > 2.0**32, 2.0**-32, jnp.ones_like(var))", "jnp.ones_like(var)"),
     ),
     "recalibrate every variant as the standard one": (
         "jbn/_variants/_uncentered.py",

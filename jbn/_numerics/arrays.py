@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 
@@ -77,6 +78,16 @@ def batch_axes(x: Array) -> tuple[int, ...]:
 def per_feature(vector: Float[Array, "#C"], x: Array) -> Array:
     """Gives `vector` as many axes as `x`: rank promotion is never left to JAX."""
     return jnp.reshape(vector, (1,) * (x.ndim - 1) + vector.shape)
+
+
+def select(condition: Array, yes: Array | float, no: Array | float) -> Array:
+    """Does what `jnp.where` does with arrays of one shape and numbers, in an operation of its own.
+
+    `jnp.where` is a function of the program, traced and compiled for each shape and type.
+    """
+    like = yes if isinstance(yes, Array) else no
+    yes, no = (v if isinstance(v, Array) else lax.full_like(like, v) for v in (yes, no))
+    return lax.select(condition, yes, no)
 
 
 def check_inexact(value: Any, name: str) -> Array:

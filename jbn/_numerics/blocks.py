@@ -42,11 +42,6 @@ def _blocks(array: Array, rows: int) -> Array:
     return array.reshape(-1, rows, array.shape[-1])
 
 
-def _zeros_like(term: Array) -> Array:
-    # Made from the data, so that inside shard_map they vary over the same axes, as a carry must.
-    return lax.select(term == term, jnp.zeros_like(term), jnp.zeros_like(term))
-
-
 def sum_batch(terms: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[Array, ...]:
     """Sums each of `terms(*arrays)`, elementwise in the arrays, over all axes but the last.
 
@@ -64,7 +59,8 @@ def sum_batch(terms: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[
         blocks = [_blocks(array, rows) for array in arrays]
 
         def zeros():
-            return tuple(_zeros_like(term) for term in terms(*(block[0] for block in blocks)))
+            # Like terms: inside shard_map they then vary over the same axes, as a carry must.
+            return tuple(jnp.zeros_like(term) for term in terms(*(block[0] for block in blocks)))
 
         def add(index, sums):
             block = (lax.dynamic_index_in_dim(array, index, keepdims=False) for array in blocks)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._numerics.arrays import batch_axes, per_feature
+from jbn._numerics.arrays import batch_axes, per_feature, select
 from jbn._numerics.blocks import sum_batch
 from jbn._numerics.columns import sum_squares
 from jbn._numerics.frame import Frame, better_frame, frame_about, is_settled, unit_frame
@@ -58,7 +58,7 @@ class Measured(NamedTuple):
         """
         mean, var, size = moments
         measured = cls(Frame(jnp.ones_like(mean), mean), moments.remainder, var, size)
-        return measured.with_factor(jnp.where(var > 2.0**32, 2.0**-32, jnp.ones_like(var)))
+        return measured.with_factor(select(var > 2.0**32, 2.0**-32, jnp.ones_like(var)))
 
     def with_factor(self, factor: Float[Array, "C"]) -> "Measured":
         """Returns the moments in the units of another factor."""
@@ -116,6 +116,7 @@ def zero_excluded(mask: Array | None, term: Array) -> Array:
 def _measure(values: Values, mask, size, guess, epsilon) -> tuple[Frame, Array, Array]:
     """Returns the frame that served, and mean and variance in it."""
 
+    @partial(jax.jit, inline=True)  # traced once, for the loop and for the sweep before it
     def sweep(carry):
         _, state = carry
         frame = Frame(state[1], state[2])
@@ -146,8 +147,8 @@ def _after_sweep(remaining: Array, frame: Frame, mean: Array, var: Array, epsilo
     ratio = unit.factor / frame.factor
     # NaN, an overflow, stays NaN: the running statistics skip it, where inf would give y = bias.
     moments = mean * ratio, jnp.maximum(var, 0) * ratio * ratio
-    frame = Frame(*(jnp.where(settled, a, b) for a, b in zip(unit, better)))
-    return jnp.stack([jnp.where(settled, 0, remaining - 1), *frame, *moments])
+    frame = Frame(*(select(settled, a, b) for a, b in zip(unit, better)))
+    return jnp.stack([select(settled, 0, remaining - 1), *frame, *moments])
 
 
 def _mean_and_var(x: Array, frame: Frame, mask, size) -> tuple[Array, Array]:
@@ -164,7 +165,7 @@ def _mean_and_var(x: Array, frame: Frame, mask, size) -> tuple[Array, Array]:
         total, squares = sum_batch(terms, x, mask)
     mean = total / size
     var = squares / size - mean * mean
-    return mean, jnp.where(jnp.isfinite(squares), var, jnp.nan)
+    return mean, select(jnp.isfinite(squares), var, jnp.nan)
 
 
 @_measure.defjvp
