@@ -80,7 +80,7 @@ def per_feature(vector: Float[Array, "#C"], x: Array) -> Array:
     return jnp.reshape(vector, (1,) * (x.ndim - 1) + vector.shape)
 
 
-def select(condition: Array, yes: Array | float, no: Array | float) -> Array:
+def select(condition: Array, yes: Array | int | float, no: Array | int | float) -> Array:
     """Does what `jnp.where` does with arrays of one shape and numbers, in an operation of its own.
 
     `jnp.where` is a function of the program, traced and compiled for each shape and type.
