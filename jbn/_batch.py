@@ -13,7 +13,7 @@ from jbn._moments import clean_padding, sync_measured, sync_moments
 from jbn._normalize import apply_moments
 from jbn._numerics.arrays import batch_axes, per_feature, statistics_dtype
 from jbn._numerics.devices import AxisGroups, Devices
-from jbn._numerics.measure import Measured, Values, counted, measure, sample_size
+from jbn._numerics.measure import Measured, Values, measure, sample_size, zero_excluded
 from jbn._numerics.sharding import split_first
 from jbn._types import Affine, AxisName, Moments, RunningStats
 
@@ -87,7 +87,7 @@ class Batch:
         Over mask and devices; zero where nothing counts. A statistic of one's own begins here.
         """
         size = sample_size(of, self.mask, of.dtype)
-        mean = jnp.sum(counted(self.mask, of), axis=batch_axes(of)) / jnp.maximum(size, 1)
+        mean = jnp.sum(zero_excluded(self.mask, of), axis=batch_axes(of)) / jnp.maximum(size, 1)
         return self.sync(Moments(mean, jnp.zeros_like(mean), size)).mean
 
     def sync(self, moments: Moments) -> Moments:

@@ -1,4 +1,4 @@
-"""The parts assembled: normalise a batch by some variant, and move the running statistics."""
+"""Batch norm in training: a batch normalised by a variant, and running statistics moved."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -16,7 +16,7 @@ from jbn._numerics.arrays import (
     check_float_dtype,
     statistics_dtype,
 )
-from jbn._numerics.devices import group_axis
+from jbn._numerics.devices import restrict_axis
 from jbn._numerics.sharding import like_features, mesh_of
 from jbn._numerics.values import (
     as_record,
@@ -26,7 +26,8 @@ from jbn._numerics.values import (
     check_variant,
     numbers_to_device,
 )
-from jbn._running import blend
+from jbn._pytrees import as_static
+from jbn._running import update_by_weights, update_weights
 from jbn._types import Affine, AxisName, Moments, RunningStats
 from jbn._variants import Standard
 
@@ -77,7 +78,7 @@ def batch_norm(
       momentum: the weight kept on the *old* running statistics, in [0, 1]. PyTorch's 0.1 is 0.9.
       epsilon: added to the variance, in its units; positive.
       mask: True where an example counts: one flag per example (`x.shape[:-1]`) or per element.
-        Excluded entries may hold NaN: neither the values nor the gradients of the rest notice.
+        Excluded entries may hold NaN, which affects neither values nor gradients.
       axis_name: axis, or axes, of `shard_map`, `vmap` or `pmap` that the batch is spread over.
         Under plain `jit` on sharded arrays leave it out: the batch is already the whole one.
       axis_index_groups: lists of indices along `axis_name`, each index in one of them; the
@@ -103,7 +104,35 @@ def batch_norm(
     >>> print(stats.mean, stats.var)
     [0.05 0.06] [1.0966667 1.0966667]
     """
-    x = check_batch(x, shared=axis_name is not None or mask is not None)
+    return apply_batch_norm(
+        x,
+        affine,
+        stats,
+        may_be_single=axis_name is not None or mask is not None,
+        variant=variant,
+        momentum=momentum,
+        epsilon=epsilon,
+        mask=mask,
+        axis_name=axis_name,
+        axis_index_groups=axis_index_groups,
+    )
+
+
+def apply_batch_norm(
+    x: Any,
+    affine: Any,
+    stats: Any,
+    *,
+    may_be_single: bool,
+    variant: Variant,
+    momentum: Any,
+    epsilon: Any,
+    mask: Array | None,
+    axis_name: AxisName | None,
+    axis_index_groups: Iterable[Iterable[int]] | None,
+) -> tuple[Array, RunningStats]:
+    """Does what `batch_norm` does, with a batch of one example too if it `may_be_single`."""
+    x = check_batch(x, may_be_single=may_be_single)
     affine = as_record("affine", affine, Affine)
     stats = as_record("stats", stats, RunningStats)
     check_features(x, affine=affine, stats=stats)
@@ -111,13 +140,10 @@ def batch_norm(
     epsilon = check_epsilon(epsilon, statistics_dtype(x.dtype))
     check_variant("variant", variant)
     mask = broadcast_mask(mask, x)
-    devices = group_axis(axis_name, axis_index_groups)
-    call: Any = variant
-    if jax.tree_util.all_leaves([variant]):  # not registered as a pytree: treat it as static
-        call = jax.tree_util.Partial(variant)
+    devices = restrict_axis(axis_name, axis_index_groups)
     with numbers_to_device():
-        weights = (momentum, 1 - momentum)
-        return _batch_norm(x, affine, stats, mask, weights, epsilon, call, devices)
+        weights = update_weights(momentum)
+        return _batch_norm(x, affine, stats, mask, weights, epsilon, as_static(variant), devices)
 
 
 _KEEP_MEASURED = jax.checkpoint_policies.save_only_these_names(MEASURED)
@@ -126,12 +152,12 @@ _KEEP_MEASURED = jax.checkpoint_policies.save_only_these_names(MEASURED)
 @partial(jax.jit, static_argnames="devices")
 def _batch_norm(x, affine, given, mask, weights, epsilon, variant, devices):
     y, moments = _normalize(x, affine, given, mask, epsilon, variant, devices)
-    return y, blend(given, moments, *weights)
+    return y, update_by_weights(given, moments, *weights)
 
 
 def variant_moments(x: Array, variant: Variant, *, mask: Array | None, epsilon) -> Moments:
     """Returns the moments of a batch as `variant` takes them, to pool with those of others."""
-    x = check_batch(x, shared=True)
+    x = check_batch(x, may_be_single=True)
     affine, stats = init(x.shape[-1], dtype=statistics_dtype(x.dtype))
     return _normalize(x, affine, stats, broadcast_mask(mask, x), epsilon, variant, None)[1]
 

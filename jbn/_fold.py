@@ -171,7 +171,7 @@ def _fold_forward(
     inputs, outputs = moved.shape[-2:]
 
     def per_weight(vector: Array) -> Array:
-        """One number for each input and output: the outputs of a group read its inputs only."""
+        """Gives one number for each input and output: those of a group read its inputs only."""
         of_group = vector.astype(dtype).reshape(-1, inputs).T
         wide = jnp.repeat(of_group, outputs // of_group.shape[1], axis=1)
         return wide.reshape((1,) * (moved.ndim - 2) + wide.shape)

@@ -1,4 +1,4 @@
-"""Mean and variance of a batch, and how the moments of parts become the moments of the whole."""
+"""Moments of a batch: mean, variance and size, measured or pooled from those of its parts."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -17,7 +17,7 @@ from jbn._numerics.arrays import (
     check_float,
     statistics_dtype,
 )
-from jbn._numerics.devices import Devices, gather, group_axis
+from jbn._numerics.devices import Devices, gather_vectors, restrict_axis
 from jbn._numerics.frame import Frame, range_factor
 from jbn._numerics.measure import Measured, Values, measure, two_sum
 from jbn._numerics.values import as_moments, numbers_to_device
@@ -166,7 +166,7 @@ def pool_measured(stacked: Measured) -> Measured:
     low = jnp.min(means, axis=0, where=present, initial=jnp.inf)
     high = jnp.max(means, axis=0, where=present, initial=-jnp.inf)
     factor = range_factor(factor, high / 2 - low / 2)
-    frame, mean, var, size = stacked.scaled(factor[None])
+    frame, mean, var, size = stacked.with_factor(factor[None])
     mean, remainder = two_sum(frame.shift, mean)
     pooled = pool_moments(Moments(mean, var, size, remainder))
     return Measured(Frame(factor, pooled.mean), pooled.remainder, pooled.var, pooled.size)
@@ -195,13 +195,13 @@ def sync_moments(
     moments = as_moments(moments)
     if moments.size.ndim != 1:
         raise ValueError(f"moments must have shape (C,), got {moments.size.shape}.")
-    parts, together = gather(moments, group_axis(axis_name, axis_index_groups))
+    parts, together = gather_vectors(moments, restrict_axis(axis_name, axis_index_groups))
     return pool_moments(_drop_other_groups(together, parts))
 
 
 def sync_measured(measured: Measured, devices: Devices) -> Measured:
     """Pools what devices measured each in units of its own."""
-    parts, together = gather(measured, devices)
+    parts, together = gather_vectors(measured, devices)
     return pool_measured(_drop_other_groups(together, parts))
 
 

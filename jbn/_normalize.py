@@ -1,4 +1,4 @@
-"""The elementwise half of batch norm: subtract a mean, divide by a deviation, scale and shift."""
+"""Normalisation with given moments: the elementwise half of batch norm."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jbn._numerics.arrays import check_features, check_float, per_feature, statistics_dtype
-from jbn._numerics.columns import spread
+from jbn._numerics.columns import broadcast_line
 from jbn._numerics.frame import Frame
 from jbn._numerics.measure import Measured, Values
 from jbn._numerics.values import as_vector, check_epsilon, numbers_to_device
@@ -81,7 +81,7 @@ def apply_moments(
 @jax.custom_jvp
 def _affine_map(values: Values, frame: Frame, mean: Array, gain: Array, bias: Array) -> Array:
     # Subtracted in two steps: shift + mean, rounded to one number, would lose digits that count.
-    centred = frame.enter(values.stored) - per_feature(mean, values.stored)
+    centred = frame.convert(values.stored) - per_feature(mean, values.stored)
     return centred * per_feature(gain, centred) + per_feature(bias, centred)
 
 
@@ -95,7 +95,7 @@ def _affine_map_jvp(primals, tangents):
     def tangent(dx, dmean, dgain, dbias, wide, frame, mean, gain):
         # In two steps: the product of factor and gain can underflow where dy does not.
         du = dx * per_feature(frame.factor, dx) * per_feature(gain, dx)
-        return du + spread(dgain, dbias - gain * dmean, wide, frame, mean)
+        return du + broadcast_line(dgain, dbias - gain * dmean, wide, frame, mean)
 
     tangents = (dvalues.wide, dmean + dframe.shift, dgain, dbias)
     return _affine_map(*primals), tangent(*tangents, values.wide, frame, mean, gain)

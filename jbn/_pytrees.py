@@ -22,7 +22,7 @@ def register_dataclass(*leaves: str) -> Callable[[Class], Class]:
         others = [field.name for field in dataclasses.fields(cls) if field.name not in leaves]
 
         def flatten(value: Any) -> tuple[list, tuple]:
-            children = [_as_child(getattr(value, name)) for name in leaves]
+            children = [as_static(getattr(value, name)) for name in leaves]
             return children, tuple(getattr(value, name) for name in others)
 
         def flatten_with_keys(value: Any) -> tuple[list, tuple]:
@@ -65,8 +65,8 @@ def register_record(cls: Class) -> Class:
     return export.register_namedtuple_serialization(cls, serialized_name=f"jbn.{cls.__name__}")
 
 
-def _as_child(value: Any) -> Any:
-    """Makes a value that is no pytree, as a variant of a user's class may be, a static one."""
+def as_static(value: Any) -> Any:
+    """Makes a callable whose class is no pytree, as a user's variant may be, a static pytree."""
     return Partial(value) if callable(value) and jax.tree_util.all_leaves([value]) else value
 
 

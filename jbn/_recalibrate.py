@@ -21,7 +21,7 @@ from jbn._types import Moments, RunningStats
 
 @register_record
 class Drift(NamedTuple):
-    """How far one layer's old running statistics were from those of the population.
+    """Distance of one layer's old running statistics from those of the population.
 
     Attributes:
       mean: largest |old mean - mean| over the features, in deviations of the population,
@@ -81,12 +81,12 @@ def recalibrate(
     1.63 6.00 3
     """
     check_epsilon(epsilon, jnp.float32)
-    pooled = population(jax.jit(moments), batches)
+    pooled = pool_batches(jax.jit(moments), batches)
     layers, structure = jax.tree.flatten_with_path(
         stats, is_leaf=lambda node: isinstance(node, RunningStats)
     )
-    if (found := jax.tree.structure(pooled, is_leaf=_is_moments)) != structure:
-        raise ValueError(f"moments gave the structure {found}, stats have {structure}.")
+    if (given := jax.tree.structure(pooled, is_leaf=_is_moments)) != structure:
+        raise ValueError(f"moments gave the structure {given}, stats have {structure}.")
     new, report = [], {}
     for (path, old), layer in zip(layers, structure.flatten_up_to(pooled)):
         replaced, drift = replace_stats(old, layer, epsilon)
@@ -95,8 +95,8 @@ def recalibrate(
     return jax.tree.unflatten(structure, new), report
 
 
-def population(moments: Callable[[Any], Any], batches: Iterable[Any]) -> Any:
-    """Returns the pooled `Moments`, in float64, of what `moments` gives for each batch."""
+def pool_batches(moments: Callable[[Any], Any], batches: Iterable[Any]) -> Any:
+    """Pools, in float64, the `Moments` that `moments` gives for each batch."""
     if isinstance(batches, jax.Array | np.ndarray):
         raise TypeError(
             f"batches must be an iterable of batches, got an array of shape {batches.shape}, whose "
@@ -105,7 +105,7 @@ def population(moments: Callable[[Any], Any], batches: Iterable[Any]) -> Any:
     total = None
     for batch in batches:
         try:
-            found = moments(native(batch))
+            measured = moments(native(batch))
         except Exception as error:
             if isinstance(batch, tuple | list):
                 error.add_note(
@@ -114,7 +114,7 @@ def population(moments: Callable[[Any], Any], batches: Iterable[Any]) -> Any:
                 )
             raise
         with jax.enable_x64(True):
-            total = _begin(found) if total is None else _pool(total, found)
+            total = _to_float64(measured) if total is None else _pool(total, measured)
     if total is None:
         raise ValueError(
             "batches held no batch. A generator can be read only once: make a new one."
@@ -144,8 +144,8 @@ def _is_moments(node: Any) -> bool:
 
 
 @jax.jit
-def _begin(found: Any) -> Any:
-    """`found` in float64, its features without evidence at size zero."""
+def _to_float64(measured: Any) -> Any:
+    """Returns `measured` in float64, its features without evidence at size zero."""
 
     def one(moments: Moments) -> Moments:
         sound = jnp.isfinite(moments.mean) & jnp.isfinite(moments.var)
@@ -154,12 +154,12 @@ def _begin(found: Any) -> Any:
         )
         return Moments(mean + remainder, var, size)
 
-    return jax.tree.map(one, found, is_leaf=_is_moments)
+    return jax.tree.map(one, measured, is_leaf=_is_moments)
 
 
 @jax.jit
-def _pool(total: Any, found: Any) -> Any:
+def _pool(total: Any, measured: Any) -> Any:
     def one(a: Moments, b: Moments) -> Moments:
         return pool_moments(jax.tree.map(lambda *pair: jnp.stack(pair), a, b))
 
-    return jax.tree.map(one, total, _begin(found), is_leaf=_is_moments)
+    return jax.tree.map(one, total, _to_float64(measured), is_leaf=_is_moments)

@@ -53,18 +53,25 @@ def update_running(
     if jnp.iscomplexobj(moments.mean) and not jnp.iscomplexobj(stats.mean):
         raise TypeError("moments.mean is complex, stats.mean is real: its imaginary part is lost.")
     with numbers_to_device():
-        # 1 - momentum is taken here, in double precision where momentum is a Python number.
-        return _blend(stats, moments, momentum, 1 - momentum)
+        return _update(stats, moments, *update_weights(momentum))
 
 
-def blend(stats: RunningStats, moments: Moments, keep, take) -> RunningStats:
-    """Does what `update_running` does, by its two weights."""
+def update_weights(momentum):
+    """Returns the weights of the old and the new statistics.
+
+    The second one is in double precision where `momentum` is a Python number.
+    """
+    return momentum, 1 - momentum
+
+
+def update_by_weights(stats: RunningStats, moments: Moments, old_weight, new_weight):
+    """Does what `update_running` does, by the weights of old and new."""
     moments = jax.tree.map(lambda leaf: sharded_like(leaf, stats.mean), lax.stop_gradient(moments))
     sound = jnp.isfinite(moments.mean) & jnp.isfinite(moments.var)
 
     def move(old, new, evidence):
-        k, t = (jnp.asarray(weight, new.dtype) for weight in (keep, take))
-        moved = k * old.astype(new.dtype) + t * new
+        w_old, w_new = (jnp.asarray(w, new.dtype) for w in (old_weight, new_weight))
+        moved = w_old * old.astype(new.dtype) + w_new * new
         return jnp.where(evidence, moved.astype(old.dtype), old)
 
     return RunningStats(
@@ -73,7 +80,7 @@ def blend(stats: RunningStats, moments: Moments, keep, take) -> RunningStats:
     )
 
 
-_blend = jax.jit(blend)
+_update = jax.jit(update_by_weights)
 
 
 def warmup_momentum(step: Any, momentum: float = 0.99) -> Float[Array, ""]:

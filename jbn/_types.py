@@ -1,7 +1,4 @@
-"""The records that everything else passes around.
-
-`Moments` describe one batch, `RunningStats` what inference reads, `Affine` what is learned.
-"""
+"""Records of arrays: `Moments` of a batch, `RunningStats` for inference, `Affine` to be learned."""
 
 from collections.abc import Hashable
 from numbers import Number
@@ -63,7 +60,7 @@ class Moments(tuple):
 
 
 def _zeros_like(mean: Any) -> Any:
-    """Zeros for an array or a number; for a placeholder such as a `PartitionSpec`, itself."""
+    """Returns zeros for an array or a number; for a placeholder (a `PartitionSpec`), itself."""
     if isinstance(mean, Number):
         return 0.0
     if isinstance(mean, jax.Array) and is_explicit(mean):

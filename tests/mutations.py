@@ -88,8 +88,8 @@ MUTATIONS = {
         ),
     ),
     "swap momentum": (
-        "jbn/_batch_norm.py",
-        ("weights = (momentum, 1 - momentum)", "weights = (1 - momentum, momentum)"),
+        "jbn/_running.py",
+        ("return momentum, 1 - momentum", "return 1 - momentum, momentum"),
     ),
     "epsilon x 10": (
         "jbn/_normalize.py",
@@ -132,15 +132,15 @@ MUTATIONS = {
     "settle for a shift far away": ("jbn/_numerics/frame.py", ("DISTANCE = 1.0", "DISTANCE = 1e3")),
     "let squares overflow": (
         "jbn/_numerics/frame.py",
-        ("    factor = jnp.where(jnp.isfinite(var), factor, tiny)\n", ""),
+        ("    factor = select(jnp.isfinite(var), factor, tiny)\n", ""),
     ),
     "let squares underflow": (
         "jbn/_numerics/frame.py",
-        ("jnp.where(var <= low, larger, frame.factor)", "frame.factor"),
+        ("select(var <= low, larger, frame.factor)", "frame.factor"),
     ),
     "let powers of the variance overflow": (
         "jbn/_numerics/frame.py",
-        ("lax.rsqrt(jnp.where(far, total, 1))", "jnp.ones_like(total)"),
+        ("lax.rsqrt(select(far, total, 1))", "jnp.ones_like(total)"),
     ),
     "round in a change of units": (
         "jbn/_numerics/frame.py",
@@ -149,16 +149,16 @@ MUTATIONS = {
     "round the mean before it is subtracted": (
         "jbn/_normalize.py",
         (
-            "frame.enter(values.stored) - per_feature(mean, values.stored)",
-            "Frame(frame.factor, frame.shift + mean).enter(values.stored)",
+            "frame.convert(values.stored) - per_feature(mean, values.stored)",
+            "Frame(frame.factor, frame.shift + mean).convert(values.stored)",
         ),
     ),
     "sum the first rows of blocks": (
-        "jbn/_numerics/sweeps.py",
+        "jbn/_numerics/blocks.py",
         ("tuple(jnp.sum(s, axis=0) for s in sums)", "tuple(s[0] for s in sums)"),
     ),
     "add blocks in one chain": (
-        "jbn/_numerics/sweeps.py",
+        "jbn/_numerics/blocks.py",
         (
             "groups = next(size for size in range(math.isqrt(count), 0, -1) if count % size == 0)",
             "groups = 1",
@@ -166,7 +166,7 @@ MUTATIONS = {
     ),
     "subtract far statistics in the units of the data": (
         "jbn/_numerics/measure.py",
-        ("jnp.where(var > 2.0**32, 2.0**-32, jnp.ones_like(var))", "jnp.ones_like(var)"),
+        ("select(var > 2.0**32, 2.0**-32, jnp.ones_like(var))", "jnp.ones_like(var)"),
     ),
     "recalibrate every variant as the standard one": (
         "jbn/_variants/_uncentered.py",

@@ -33,5 +33,5 @@ def write(path: Path, measured: Mapping[grid.Program, Ends], conditions: Sequenc
 
 
 def _rounded(end: np.ndarray) -> list[float]:
-    """Tenths of a percent, rates slowest and seeds fastest."""
+    """Rounds to tenths of a percent, rates slowest and seeds fastest."""
     return np.round(1000 * np.asarray(end).ravel()).astype(int).tolist()

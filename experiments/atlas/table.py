@@ -36,11 +36,11 @@ def read(path: Path) -> dict[grid.Program, Ends]:
         )
     rows = pd.read_csv(io.StringIO(text), comment="#")
     shape = (len(grid.LEARNING_RATES), len(grid.INIT_SCALES), grid.SEEDS)
-    found = {}
+    runs = {}
     for _, part in rows.groupby([*grid.Program._fields], sort=False):
         ends = (part[name].to_numpy().reshape(shape) for name in Ends._fields)
-        found[grid.Program(*part.iloc[0][: len(grid.Program._fields)])] = Ends(*ends)
-    return found
+        runs[grid.Program(*part.iloc[0][: len(grid.Program._fields)])] = Ends(*ends)
+    return runs
 
 
 def write(path: Path, measured: Mapping[grid.Program, Ends]) -> None:

@@ -119,12 +119,12 @@ def _ends(
 
     whole = train.x.shape[0] // program.batch_size * program.batch_size
     batches = train.x[:whole].reshape(-1, program.batch_size, train.x.shape[1])
-    seen = jax.lax.map(of_batch, batches).reshape(whole, -1)
+    scores = jax.lax.map(of_batch, batches).reshape(whole, -1)
     ends = Ends(
         _accuracy(infer(population, test.x), test.labels),
         _accuracy(infer(stats, test.x), test.labels),
         _accuracy(infer(population, train.x), train.labels),
-        _accuracy(seen, train.labels[:whole]),
+        _accuracy(scores, train.labels[:whole]),
     )
     finite = jnp.all(jnp.stack([jnp.isfinite(p).all() for p in jax.tree.leaves(params)]))
     return Ends(*(jnp.where(finite, end, CHANCE) for end in ends))

@@ -279,7 +279,7 @@ def main(arguments: Sequence[str], prog: str = "python -m experiments bench") ->
 
 
 def _command(prog: str, arguments: Sequence[str]) -> str:
-    """What a reader would type to repeat this: with a folder of their own."""
+    """Returns what a reader would type to repeat this: with a folder of their own."""
     words = []
     for i, word in enumerate(arguments):
         after_out = i > 0 and arguments[i - 1] == "--out"

@@ -32,10 +32,10 @@ MINE = "jbn"
 
 
 def measure(*, rows: int, seed: int) -> Report:
-    """The errors of every library that is here on every family."""
+    """Returns the errors of every library that is here on every family."""
     rng = np.random.default_rng(seed)
     field = find_rivals()
-    found = []
+    records = []
     for family in families(rows, rng):
         announce(family.name)
         problem = make_problem(family.x, rng, family.epsilon)
@@ -47,12 +47,12 @@ def measure(*, rows: int, seed: int) -> Report:
         for rival in field.rivals:
             outputs = _outputs(rival, problem, family)
             error = errors(answer, {name: outputs[name] for name in quantities})
-            found += [
+            records += [
                 (family.name, name, rival.name, error[name], tolerances[name])
                 for name in quantities
             ]
-    found += _complex_rows(field, rows, rng)
-    data = pd.DataFrame(found, columns=["family", "quantity", "name", "error", "tolerance"])
+    records += _complex_rows(field, rows, rng)
+    data = pd.DataFrame(records, columns=["family", "quantity", "name", "error", "tolerance"])
     notes = [*_notes(field), *_behind(data)]
     return Report("accuracy", "Accuracy", data, {"Largest error": table(data)}, notes)
 
@@ -68,7 +68,7 @@ def _outputs(rival: Rival, problem: Problem, family: Family) -> dict[str, np.nda
 
 
 def _complex_rows(field: Field, rows: int, rng: np.random.Generator) -> list[tuple]:
-    """y and variance of the Linen layers that take complex numbers."""
+    """Returns errors of y and variance of the Linen layers that take complex numbers."""
     import flax.linen as nn
 
     options: dict[str, Any] = {"use_running_average": False, "momentum": 0.0}
@@ -77,7 +77,7 @@ def _complex_rows(field: Field, rows: int, rng: np.random.Generator) -> list[tup
         "flax.linen": nn.BatchNorm(**options),
         "flax.linen, two passes": nn.BatchNorm(**options, use_fast_variance=False),
     }
-    found = []
+    records = []
     for mean in (1e4, 1e6):
         parts = rng.standard_normal((2, rows, FEATURES))
         x = (mean * (1 - 1j) + parts[0] + 1j * parts[1]).astype(np.complex64)
@@ -94,18 +94,18 @@ def _complex_rows(field: Field, rows: int, rng: np.random.Generator) -> list[tup
             outputs = {"y": z, "var": new["batch_stats"]["var"].real}
             error = errors(answer, {name: np.asarray(value) for name, value in outputs.items()})
             name = f"complex layer, mean {mean:g} (1 - i)"
-            found += [(name, key, rival.name, error[key], TOLERANCES[key]) for key in error]
-    return found
+            records += [(name, key, rival.name, error[key], TOLERANCES[key]) for key in error]
+    return records
 
 
 def _behind(data: pd.DataFrame) -> list[str]:
-    """A line for the cells of jbn's that another library does much better."""
+    """Returns a line for the cells of jbn's that another library does much better."""
     wide = data.pivot(index=["family", "quantity"], columns="name", values="error")
     if MINE not in wide or len(wide.columns) < 2:
         return []
     allowed = (TIMES * wide.drop(columns=MINE).min(axis=1)).fillna(np.inf).clip(lower=FLOOR)
-    mine = cast(pd.Series, wide[MINE])
-    over = mine.where(~(mine <= allowed), -1.0)  # NaN is over
+    own = cast(pd.Series, wide[MINE])
+    over = own.where(~(own <= allowed), -1.0)  # NaN is over
     cells = [f"{', '.join(key)} ({x:.1e})" for key, x in cast(Any, over.items()) if x != -1]
     return [
         f"Cells of {MINE}'s above max({FLOOR:g}, {TIMES} times the best other's): "
@@ -115,7 +115,7 @@ def _behind(data: pd.DataFrame) -> list[str]:
 
 
 def table(data: pd.DataFrame) -> pd.DataFrame:
-    """One row per family and quantity, one column per library."""
+    """Makes one row per family and quantity, one column per library."""
     wrong = ~(data["error"] <= data["tolerance"])  # NaN is wrong
     cells = [f"{error:.0e}{' ✗' if bad else ''}" for error, bad in zip(data["error"], wrong)]
     wide = data.assign(cell=cells).pivot_table(
@@ -125,7 +125,7 @@ def table(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def _representable(answer: Answer, quantity: str) -> bool:
-    """Whether float32 can hold it: a std of 1e20 has a y and a dx, but no variance."""
+    """Tells whether float32 can hold it: a std of 1e20 has a y and a dx, but no variance."""
     limits = np.finfo(np.float32)
     fine = np.min(answer.units[quantity]) * TOLERANCES[quantity] > limits.tiny
     return bool(fine and np.max(np.abs(answer.values[quantity])) < limits.max)

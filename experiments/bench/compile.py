@@ -73,7 +73,7 @@ def measure(*, rounds: int, seed: int) -> Report:
 
 
 def table(data: pd.DataFrame) -> pd.DataFrame:
-    """The rows as they are read: each part of the work beside the others."""
+    """Returns the rows as they are read: each part of the work beside the others."""
     columns: dict[str, Any] = {"": list(data["name"].unique())}
     for part in data["clock"].unique():
         rows = data.query("clock == @part")
@@ -89,7 +89,7 @@ def _in_new_process(name: str) -> dict[str, float]:
 
 
 def compile_step(name: str) -> dict[str, float]:
-    """CPU seconds to trace and lower the step with the norm of that name, and to compile it."""
+    """Returns the CPU seconds to trace and lower the step with that norm, and to compile it."""
     step, arguments = _step(name)
     start = time.process_time()
     lowered = jax.jit(step).lower(*arguments)

@@ -40,7 +40,7 @@ MIB = 2**20
 
 
 class Selection(NamedTuple):
-    """What to compile; an empty tuple stands for all of a kind."""
+    """A selection of programs; an empty tuple stands for all of a kind."""
 
     targets: Sequence[Target] = ()
     programs: Sequence[str] = ()
@@ -50,12 +50,12 @@ class Selection(NamedTuple):
     names: Sequence[str] = ()
 
     def takes(self, program: str) -> bool:
-        """Whether `program` is selected."""
+        """Tells whether `program` is selected."""
         return not self.programs or program in self.programs
 
 
 class Labels(NamedTuple):
-    """What tells a program from the others."""
+    """Labels that tell a program from the others."""
 
     target: Target
     program: str
@@ -66,12 +66,12 @@ class Labels(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What it has in common with its table."""
+        """The title of its table."""
         return f"{TITLES[self.target]}: {PROGRAMS[self.program]}"
 
     @property
     def row(self) -> str:
-        """What it has in common with its rivals, in the table."""
+        """The row of its table, which it shares with its rivals."""
         return f"{PLACEMENTS[self.placement]}, {self.dtype}, {self.mode}"
 
 
@@ -111,8 +111,8 @@ def measure(selection: Selection, scale: Scale) -> Report:
         try:
             compiled = compile_program(*job.make())
         except Exception as failure:  # must not cost the others their numbers
-            what = f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}"
-            failures.append(f"Failed: {labels.title}: {labels.row}, {labels.name} ({what})")
+            reason = f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}"
+            failures.append(f"Failed: {labels.title}: {labels.row}, {labels.name} ({reason})")
             continue
         counted = count(compiled, job.unit, job.elements)
         tables.setdefault(labels.title, []).append(labels._asdict() | counted)
@@ -146,13 +146,13 @@ def _jobs(target: Target, selection: Selection, scale: Scale) -> Iterator[Job]:
 
 
 def make(cell: Cell, rival: JaxRival, target: Target, scale: Scale) -> tuple[Any, tuple[Any, ...]]:
-    """The program of `cell` with `rival`, jitted, and its arguments, on devices of `target`."""
+    """Makes the program of `cell` with `rival`, jitted, and its arguments, for `target`."""
     function, arguments = build(cell, rival.apply, devices(target, cell.devices), scale)
     return jax.jit(function), arguments
 
 
 def compile_program(jitted: Any, arguments: Sequence[Any]) -> Compiled:
-    """What is jitted, compiled for the devices that its arguments name."""
+    """Compiles what is jitted for the devices that its arguments name."""
     lowered = jitted.lower(*arguments)
     start = time.process_time()
     compiled = lowered.compile()
@@ -162,7 +162,7 @@ def compile_program(jitted: Any, arguments: Sequence[Any]) -> Compiled:
 
 
 def count(compiled: Compiled, unit: int, elements: int) -> dict[str, Any]:
-    """The numbers of a program, bytes by `unit`: the ordinary way, and the other."""
+    """Returns the numbers of a program, bytes by `unit`: the ordinary way, and the other."""
     counted: dict[str, Any] = {
         "unit": unit,
         "held": compiled.held / unit,
@@ -180,7 +180,7 @@ def count(compiled: Compiled, unit: int, elements: int) -> dict[str, Any]:
 
 
 def _written(collectives: Counter[tuple[str, int]]) -> str:
-    """Like "3 all-reduce (2 x 8 KiB, 12 KiB)"."""
+    """Writes collectives like "3 all-reduce (2 x 8 KiB, 12 KiB)"."""
     kinds: dict[str, Counter[str]] = {}
     for (kind, size), times in collectives.items():
         kinds.setdefault(kind, Counter())[_size(size)] += times
@@ -199,7 +199,7 @@ def _size(size: int) -> str:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The rows of one target and kind of program as they are read."""
+    """Returns the rows of one target and kind of program as they are read."""
     unit = "MiB" if rows[0]["program"] == RUNNER else "arrays"
     return pd.DataFrame([_shown(row, unit) for row in rows])
 

@@ -24,7 +24,7 @@ class Family(NamedTuple):
 
 
 def families(rows: int, rng: np.random.Generator) -> Iterator[Family]:
-    """The families, easy ones first; each has `rows` rows unless its name says another number."""
+    """Makes the families, easy ones first, of `rows` rows unless a name says another number."""
 
     def normal(mean: Any = 0.0, std: float = 1.0, rows: int = rows) -> np.ndarray:
         return (mean + std * rng.standard_normal((rows, FEATURES))).astype(np.float32)
@@ -59,7 +59,7 @@ def families(rows: int, rng: np.random.Generator) -> Iterator[Family]:
 
 
 def _untypical_rows(rng: np.random.Generator) -> Iterator[Family]:
-    """Rows, pixels and tokens that say nothing of the others, wherever they are."""
+    """Yields data in which some rows, pixels or tokens say nothing of the others."""
 
     def normal(mean: float, shape: tuple[int, ...]) -> np.ndarray:
         return (mean + rng.standard_normal(shape)).astype(np.float32)

@@ -79,10 +79,10 @@ class _Instruction(NamedTuple):
         return re.findall(r"%([\w.\-]+)", self.arguments)
 
     def find(self, attribute: re.Pattern[str]) -> str:
-        found = attribute.search(self.attributes)
-        if not found:
+        match = attribute.search(self.attributes)
+        if not match:
             raise ValueError(f"{self.operation} {self.name}: needs {attribute.pattern}.")
-        return found[1]
+        return match[1]
 
 
 _Computation = Mapping[str, _Instruction]
@@ -90,22 +90,22 @@ _Program = Mapping[str, _Computation]
 
 
 def kernels(text: str, way: Way = "ordinary") -> list[Kernel]:
-    """What runs of the program `text`, which is `jax.stages.Compiled.as_text()`."""
+    """Returns the kernels of the program `text`, which is `jax.stages.Compiled.as_text()`."""
     return _kernels(_parse(text), _ENTRY, way)
 
 
 def moved(ran: Iterable[Kernel]) -> int:
-    """Bytes of main memory that `ran` reads and writes."""
+    """Counts bytes of main memory that `ran` reads and writes."""
     return sum(kernel.times * (kernel.read + _bytes(kernel.written)) for kernel in ran)
 
 
 def launched(ran: Iterable[Kernel]) -> int:
-    """How many kernels run, collectives and fetches not counted."""
+    """Counts the kernels that run, without collectives and fetches."""
     return sum(k.times for k in ran if k.operation not in _FETCHES and not _collective(k))
 
 
 def written(ran: Iterable[Kernel], dtype: str, elements: int) -> int:
-    """How many arrays of `dtype` and at least so many elements `ran` writes to main memory."""
+    """Counts the arrays of `dtype` and at least so many elements that `ran` writes to memory."""
     return sum(
         kernel.times
         for kernel in ran
@@ -115,12 +115,12 @@ def written(ran: Iterable[Kernel], dtype: str, elements: int) -> int:
 
 
 def collectives(ran: Iterable[Kernel]) -> Counter[tuple[str, int]]:
-    """How many collectives of each kind and of each size, in bytes."""
-    found: Counter[tuple[str, int]] = Counter()
+    """Counts the collectives of each kind and of each size, in bytes."""
+    counts: Counter[tuple[str, int]] = Counter()
     for kernel in ran:
         if kind := _collective(kernel):
-            found[kind, kernel.sent] += kernel.times
-    return found
+            counts[kind, kernel.sent] += kernel.times
+    return counts
 
 
 def _collective(kernel: Kernel) -> str | None:
@@ -134,8 +134,8 @@ def _parse(text: str) -> _Program:
     for line in re.sub(r"/\*.*?\*/", "", text).splitlines():
         if head := _HEAD.match(line):
             computation = program.setdefault(_ENTRY if head[1] else head[2], {})
-        elif found := _LINE.match(line):
-            computation[found[2]] = _instruction(bool(found[1]), found[2], found[3])
+        elif match := _LINE.match(line):
+            computation[match[2]] = _instruction(bool(match[1]), match[2], match[3])
     return program
 
 
@@ -150,7 +150,7 @@ def _instruction(is_root: bool, name: str, rest: str) -> _Instruction:
 
 
 def _closing(text: str) -> int:
-    """Where what the first parenthesis opens has ended."""
+    """Finds where what the first parenthesis opens has ended."""
     depth = 0
     for i, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
@@ -167,7 +167,7 @@ def _arrays(types: str) -> tuple[Array, ...]:
 
 
 def _bytes(arrays: Iterable[Array]) -> int:
-    """Of main memory."""
+    """Counts bytes of main memory."""
     return _size(array for array in arrays if array.in_main_memory)
 
 
@@ -204,7 +204,7 @@ def _is_free(one: _Instruction) -> bool:
 
 
 def _trips(program: _Program, computation: _Computation, loop: _Instruction) -> int | None:
-    """How often `loop` runs, where it counts from one constant up to another, by one.
+    """Tells how often `loop` runs, where it counts from one constant up to another, by one.
 
     The compiler for GPUs writes it down; the one for TPUs leaves it to be seen.
     """
@@ -265,7 +265,7 @@ def _kernel(program: _Program, computation: _Computation, one: _Instruction) -> 
 
 
 def _read_of_parameter(fused: _Computation, number: int, whole: int) -> int:
-    """Bytes that a fusion reads of one operand, which are the `whole` of it unless it slices."""
+    """Counts bytes that a fusion reads of an operand: the `whole` of it, unless it slices."""
     same, read = set(), 0
     for one in fused.values():
         if one.operation == "parameter" and one.arguments == str(number):
@@ -291,6 +291,6 @@ def _written_by(fused: _Computation, results: Sequence[Array]) -> list[Array]:
 
 
 def _updates(computation: _Computation, one: _Instruction, result: Array) -> list[Array]:
-    """What an update in place writes of its `result`."""
+    """Returns what an update in place writes of its `result`."""
     updates = computation[one.operands[1]].results
     return [update._replace(in_main_memory=result.in_main_memory) for update in updates]

@@ -49,7 +49,7 @@ def measure(
     (flax,) = (
         r.apply for r in find_rivals().rivals if isinstance(r, JaxRival) and r.name == BASELINE
     )
-    found = []
+    tables = []
     for dtype in dtypes:
         announce(f"{layers} layers, {dtype}")
         arguments = _arguments(dtype, width, batch, layers, np.random.default_rng(seed))
@@ -58,8 +58,8 @@ def measure(
             with mock.patch("jax.lax.while_loop", loop):
                 clocks[name] = _clock(partial(_jbn, _Traced(name)), arguments)
         timings = measure_rounds(clocks, rounds=rounds, seed=seed)
-        found.append(compare(timings, BASELINE).assign(dtype=dtype))
-    data = pd.concat(found, ignore_index=True)
+        tables.append(compare(timings, BASELINE).assign(dtype=dtype))
+    data = pd.concat(tables, ignore_index=True)
     notes = [
         f"{layers} x (Dense, norm, ReLU), {width} wide, batch {batch}; loss and all gradients. "
         f"{'A call from Python' if on_cpu else 'Calls on end in one program, device time'}; each "
@@ -73,7 +73,7 @@ def measure(
 
 
 def table(data: pd.DataFrame) -> pd.DataFrame:
-    """The rows as they are read."""
+    """Returns the rows as they are read."""
     first = data[data["clock"] == data["clock"].iloc[0]]
     columns: dict[str, Any] = {
         "type": list(first["dtype"]),

@@ -58,7 +58,7 @@ def pocock(first: int, last: int) -> float:
 
 
 def _anytime(deviation: np.ndarray, seen: int, first: int, last: int) -> np.ndarray:
-    """Half a confidence sequence for a normal mean, valid at all looks (Wang & Ramdas 2023).
+    """Returns half a confidence sequence of a normal mean, valid at all looks (Wang & Ramdas 2023).
 
     Where the Bayes factor of the t statistic, with a standard normal prior on the mean in standard
     deviations, stays below 1 / 5 %.
@@ -94,8 +94,10 @@ def measure(studies: int, seed: int) -> pd.DataFrame:
         rng = np.random.default_rng(seed)
         drawn = effect + DEVIATION * rng.standard_normal((studies, last))
         for name, rule in RULES.items():
-            found = follow(rule, drawn, first, effect)
-            rows.append({"rule": name, "first": first, "last": last, "effect": effect, **found})
+            frequencies = follow(rule, drawn, first, effect)
+            rows.append(
+                {"rule": name, "first": first, "last": last, "effect": effect, **frequencies}
+            )
     return pd.DataFrame(rows)
 
 
@@ -111,14 +113,14 @@ def follow(rule: Rule, drawn: np.ndarray, first: int, effect: float) -> dict[str
     studies, last = drawn.shape
     answers = np.full(studies, ANSWERS.index("undecided"))
     covered, seeds = np.zeros(studies, bool), np.zeros(studies)
-    left = np.arange(studies)
+    undecided = np.arange(studies)
     for seen in rule.looks(first, last):
-        values = drawn[left, :seen]
+        values = drawn[undecided, :seen]
         mean, deviation = values.mean(1), values.std(1, ddof=1)
         half = rule.width(deviation, seen, first, last)
-        answers[left] = _answers(mean - half, mean + half)
-        covered[left], seeds[left] = abs(mean - effect) <= half, seen
-        left = left[answers[left] == ANSWERS.index("undecided")]
+        answers[undecided] = _answers(mean - half, mean + half)
+        covered[undecided], seeds[undecided] = abs(mean - effect) <= half, seen
+        undecided = undecided[answers[undecided] == ANSWERS.index("undecided")]
     shares = {name: float(np.mean(answers == i)) for i, name in enumerate(ANSWERS)}
     return shares | {"covered": float(covered.mean()), "seeds": float(seeds.mean())}
 

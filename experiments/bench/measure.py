@@ -25,7 +25,7 @@ SPIN_SECONDS = 0.005
 
 
 def measure_rounds(clocks: Mapping[str, Clock], *, rounds: int, seed: int) -> pd.DataFrame:
-    """Each clock once per round, in random order; columns name, round, clock and seconds."""
+    """Runs each clock once per round, in random order: columns name, round, clock and seconds."""
     rng = np.random.default_rng(seed)
     names, rows = list(clocks), []
     for number in range(rounds):
@@ -38,7 +38,7 @@ def measure_rounds(clocks: Mapping[str, Clock], *, rounds: int, seed: int) -> pd
 
 
 def compare(timings: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Median and quartiles of the seconds, and of how many times faster than `baseline`.
+    """Returns median and quartiles of the seconds, and of how many times faster than `baseline`.
 
     Args:
       timings: as from `measure_rounds`.
@@ -67,7 +67,7 @@ def as_dear(compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def host_clock(call: Callable[[Any], object], pool: Sequence[Any]) -> Clock:
-    """Wall and CPU time of a call as a user makes it, dispatch included, on inputs in turn."""
+    """Clocks a call as a user makes it, dispatch included, on inputs in turn: wall and CPU time."""
     repeats = _repeats(call, pool, HOST_SECONDS)
 
     def clock() -> dict[str, float]:
@@ -85,7 +85,7 @@ def device_clock(
     pool: Sequence[Any],
     repeat: Callable[[Sequence[Any], int], Callable[[], float]],
 ) -> Clock:
-    """Time on the device alone: `repeat(pool, times)` keeps it busy without the host between."""
+    """Clocks the device alone: `repeat(pool, times)` keeps it busy without the host between."""
     times = math.ceil(_repeats(call, pool, DEVICE_SECONDS) / len(pool))
     seconds = repeat(pool, times)
     seconds()  # compiles
@@ -93,7 +93,7 @@ def device_clock(
 
 
 def _repeats(call: Callable[[Any], object], pool: Sequence[Any], seconds: float) -> int:
-    """How many calls take about `seconds`."""
+    """Finds how many calls take about `seconds`."""
     for inputs in pool:
         call(inputs)
     start = time.perf_counter()
@@ -106,7 +106,7 @@ def _repeats(call: Callable[[Any], object], pool: Sequence[Any], seconds: float)
 def loop_on_device(
     function: Callable[..., Any], pool: Sequence[tuple[Any, ...]], times: int
 ) -> Callable[[], float]:
-    """One program that does `function(*inputs)` for each inputs of the pool, `times` times over.
+    """Makes one program that does `function(*inputs)` for each of the pool, `times` times over.
 
     Every call waits for the one before, and its inputs may have changed for all the compiler
     knows: nothing is skipped, merged, or moved out of the loop.

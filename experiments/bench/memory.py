@@ -21,19 +21,19 @@ COLUMNS = {False: "Dense without bias", True: "Dense with bias"}
 
 
 def measure(*, width: int, batch: int, layers: int) -> Report:
-    """Arrays per layer for every library in JAX that is here, and without batch norm."""
+    """Counts arrays per layer for every library in JAX that is here, and without batch norm."""
     field = find_rivals()
     norms: dict[str, Apply] = {
         rival.name: rival.apply for rival in field.rivals if isinstance(rival, JaxRival)
     }
     norms["no batch norm"] = lambda x, affine, stats, *, epsilon: (x, stats)
-    found = []
+    rows = []
     for name, norm in norms.items():
         announce(name)
         for bias in COLUMNS:
             held = arrays_per_layer(norm, width=width, batch=batch, layers=layers, bias=bias)
-            found.append((name, bias, held))
-    data = pd.DataFrame(found, columns=["name", "dense_bias", "arrays_per_layer"])
+            rows.append((name, bias, held))
+    data = pd.DataFrame(rows, columns=["name", "dense_bias", "arrays_per_layer"])
     wide = data.assign(
         cell=data["arrays_per_layer"].map("{:.2f}".format),
         column=data["dense_bias"].map(COLUMNS.get),
@@ -52,7 +52,7 @@ def measure(*, width: int, batch: int, layers: int) -> Report:
 
 
 def arrays_per_layer(norm: Apply, *, width: int, batch: int, layers: int, bias: bool) -> float:
-    """Temporary memory of loss and gradients, in activations per layer."""
+    """Returns the temporary memory of loss and gradients, in activations per layer."""
     affine, stats = jax.eval_shape(lambda: jbn.init(width))
     matrix = jax.ShapeDtypeStruct((width, width), jnp.float32)
     x = jax.ShapeDtypeStruct((batch, width), jnp.float32)

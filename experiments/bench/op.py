@@ -93,13 +93,15 @@ def _measure_shape(
         for rival in rivals:
             pool = pools[rival.name]
             try:
-                found = errors(answer, rival.numbers(rival.call(mode, pool[0])))
+                error_of = errors(answer, rival.numbers(rival.call(mode, pool[0])))
                 clocks[rival.name] = _clock(rival, mode, pool)
             except Exception as failure:  # must not cost the others their measurement
-                what = f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}"
-                failures.append(f"Failed: {rival.name}, {_written(shape)} {dtype}, {mode} ({what})")
+                reason = f"{type(failure).__name__}: {str(failure).partition(chr(10))[0]}"
+                failures.append(
+                    f"Failed: {rival.name}, {_written(shape)} {dtype}, {mode} ({reason})"
+                )
                 continue
-            error[rival.name] = float(np.max(list(found.values())))
+            error[rival.name] = float(np.max(list(error_of.values())))
         clocks[COPY] = _copy_clock(copies)
         timings = measure_rounds(clocks, rounds=rounds, seed=seed)
         yield _compared(timings, mode).assign(
@@ -117,14 +119,14 @@ def _problem(shape: Shape, dtype: str, rng: np.random.Generator) -> Problem:
 
 
 def _compared(timings: pd.DataFrame, mode: Mode) -> pd.DataFrame:
-    """Times and ratios, and which part of the copy's bandwidth the fewest passes would take."""
+    """Returns times, ratios, and the part of the copy's bandwidth that the fewest passes take."""
     compared = compare(timings, BASELINE)
     of_copy = compare(timings, COPY)["ratio"] * COPIES[mode]
     return compared.assign(of_copy=of_copy.where(compared["name"] != COPY))
 
 
 def table(data: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one mode and type as they are read."""
+    """Returns the rows of one mode and type as they are read."""
     first = "device" if "device" in set(data["clock"]) else "wall"
     shown = data[data["clock"] == first]
     columns: dict[str, Any] = {

@@ -44,7 +44,7 @@ def publish(report: Report, out: Path | None, *, command: str) -> None:
 
 
 def markdown(report: Report, command: str) -> str:
-    """The page: conditions, notes, tables."""
+    """Returns the page: conditions, notes, tables."""
     lines = [f"# {report.title}", ""]
     lines += [f"- {line}" for line in (*conditions(command), *report.notes)]
     for heading, table in report.tables.items():
@@ -54,7 +54,7 @@ def markdown(report: Report, command: str) -> str:
 
 
 def spread(middle: float, low: float, high: float) -> str:
-    """Median and quartiles, as every table writes them."""
+    """Writes median and quartiles, as every table has them."""
     return "" if pd.isna(middle) else f"{middle:.2f} ({low:.2f}–{high:.2f})"
 
 

@@ -33,12 +33,12 @@ class Cell(NamedTuple):
 
     @property
     def devices(self) -> int:
-        """How many it runs on."""
+        """The number of devices that it runs on."""
         return 1 if self.placement == "one" else 4
 
 
 class Scale(NamedTuple):
-    """How large programs are."""
+    """The size of programs."""
 
     x_bytes: int
     """What each device has of x."""
@@ -49,7 +49,7 @@ class Scale(NamedTuple):
 def build(
     cell: Cell, norm: Apply, devices: Sequence[Any], scale: Scale
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """A function to jit, and arguments that have a shape, a type and a place but no numbers.
+    """Makes a function to jit, and arguments of a shape, a type and a place but no numbers.
 
     Args:
         cell: What to build.
@@ -89,7 +89,7 @@ def build(
 def network(
     norm: Apply, linear: Callable[[jax.Array, Any], jax.Array], axis_name: str | None = None
 ) -> Callable[..., tuple[jax.Array, list[RunningStats]]]:
-    """Layers of `linear`, norm and ReLU, as a function of parameters, old statistics and x.
+    """Makes layers of `linear`, norm and ReLU: a function of parameters, old statistics and x.
 
     It gives the mean square of what comes out, over the devices of `axis_name` too, and the new
     statistics. The parameters are `(weights, affine)` for each layer.

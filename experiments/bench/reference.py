@@ -21,7 +21,7 @@ class Problem(NamedTuple):
 
 
 def make_problem(x: np.ndarray, rng: np.random.Generator, epsilon: float = 1e-5) -> Problem:
-    """Random scale, bias and cotangent for `x`; no gradient is then zero by symmetry."""
+    """Draws scale, bias and cotangent for `x`: no gradient is then zero by symmetry."""
     features = x.shape[-1]
     return Problem(
         x,
@@ -40,7 +40,7 @@ class Answer(NamedTuple):
 
 
 def solve(problem: Problem, dtype: Any = np.longdouble) -> Answer:
-    """y, batch mean and biased variance, and the gradients of sum(cotangent * y).
+    """Returns y, batch mean and biased variance, and the gradients of sum(cotangent * y).
 
     `np.longdouble` has 64 bits of mantissa on x86, more than float64 on few other machines.
     """
@@ -67,10 +67,10 @@ def solve(problem: Problem, dtype: Any = np.longdouble) -> Answer:
     return Answer(values, units)
 
 
-def errors(answer: Answer, found: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Largest error of each quantity in `found`, in its units; NaN where one is NaN or infinite."""
+def errors(answer: Answer, results: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Returns the largest error of each quantity, in its units; NaN where one is not finite."""
     result = {}
-    for name, value in found.items():
+    for name, value in results.items():
         exact = answer.values[name]
         difference = np.asarray(value).astype(exact.dtype) - exact
         worst = np.max(np.abs(difference) / answer.units[name])

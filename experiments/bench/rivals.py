@@ -35,19 +35,19 @@ class Rival(Protocol):
     def name(self) -> str: ...
 
     def put(self, problem: Problem) -> Any:
-        """The problem as the library's arrays, on the device."""
+        """Returns the problem as the library's arrays, on the device."""
         ...
 
     def call(self, mode: Mode, inputs: Any) -> dict[str, Any]:
-        """One call, finished: y, mean and var, and in the second mode dx, dscale and dbias."""
+        """Calls it once, to the end: y, mean, var, and in the second mode dx, dscale and dbias."""
         ...
 
     def numbers(self, outputs: dict[str, Any]) -> dict[str, np.ndarray]:
-        """What `call` returned, in numpy's float64."""
+        """Returns what `call` returned, in numpy's float64."""
         ...
 
     def repeat(self, mode: Mode, pool: Sequence[Any], times: int) -> Callable[[], float]:
-        """A function that runs each input of the pool so often, and returns the seconds it took."""
+        """Makes a function that runs each input of the pool so often, and returns the seconds."""
         ...
 
 
@@ -232,10 +232,10 @@ class TorchRival:
             name: tensor.detach().double().movedim(1, -1) if tensor.ndim > 1 else tensor.double()
             for name, tensor in outputs.items()
         }
-        found = {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()}
-        n = found["y"].size // found["y"].shape[-1]
+        values = {name: tensor.detach().cpu().numpy() for name, tensor in arrays.items()}
+        n = values["y"].size // values["y"].shape[-1]
         # Its running variance is the unbiased one.
-        return found | {"var": found["var"] * (n - 1) / n}
+        return values | {"var": values["var"] * (n - 1) / n}
 
     def repeat(self, mode: Mode, pool: Sequence[Any], times: int) -> Callable[[], float]:
         cuda = self.torch.cuda
@@ -275,7 +275,7 @@ class Field(NamedTuple):
 
 
 def find_rivals() -> Field:
-    """jbn and every library that can be imported here; the others by name, with the reason."""
+    """Returns jbn and every library that imports here; the others by name, with the reason."""
     field = Field([], {})
     for name, (module, make) in _FIELD.items():
         try:

@@ -16,7 +16,7 @@ STUDY = Path(__file__).parents[2] / "configs" / "digits.py"
 
 
 def make(devices: Sequence[Any]) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
-    """Of each network its name and, jitted, `init`, `advance` and `evaluate` with their arguments.
+    """Yields each network's name and, jitted, `init`, `advance` and `evaluate` with arguments.
 
     All runs, spread over `devices`; the arguments have no numbers.
     """

@@ -21,7 +21,7 @@ MODES = {"forward": False, "all gradients": True}
 
 def measure(shapes: Sequence[tuple[int, ...]] = (), *, rounds: int, seed: int) -> Report:
     """Times a training step's batch norm on the same data with better and worse statistics."""
-    found = []
+    tables = []
     for shape in shapes or SHAPES:
         written = "x".join(map(str, shape))
         cases = _cases(shape, np.random.default_rng(seed))
@@ -30,8 +30,8 @@ def measure(shapes: Sequence[tuple[int, ...]] = (), *, rounds: int, seed: int) -
             call = partial(_finish, jax.jit(_step(gradients)))
             clocks = {name: host_clock(call, pool) for name, pool in cases.items()}
             compared = compare(measure_rounds(clocks, rounds=rounds, seed=seed), ORDINARY)
-            found.append(compared.assign(shape=written, mode=mode))
-    data = as_dear(pd.concat(found, ignore_index=True))
+            tables.append(compared.assign(shape=written, mode=mode))
+    data = as_dear(pd.concat(tables, ignore_index=True))
     tables = {mode: table(data.query("mode == @mode")) for mode in MODES}
     return Report("sweeps", "When the running mean is off", data, tables, _notes(rounds))
 
@@ -77,7 +77,7 @@ def _finish(step: Any, inputs: tuple) -> Any:
 
 
 def table(data: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one mode as they are read."""
+    """Returns the rows of one mode as they are read."""
     wall = data[data["clock"] == "wall"]
     columns: dict[str, Any] = {
         "shape": list(wall["shape"]),

@@ -45,7 +45,7 @@ class TargetError(RuntimeError):
 
 
 def devices(target: Target, count: int) -> Sequence[Any]:
-    """`count` devices of `target` that programs can be compiled for, and not run on.
+    """Returns `count` devices of `target`, to compile programs for and not to run them on.
 
     Raises:
         TargetError: when the package that compiles for `target` is not installed.

@@ -72,14 +72,14 @@ def measure(
 
 
 def _compare(work: Work, rounds: int, *, torch: bool) -> pd.DataFrame:
-    mine = {
+    contenders = {
         name: who
         for name, who in CONTENDERS.items()
         if (torch or TORCH not in name) and not (work.is_cnn and name in OF_DENSE_LAYERS)
     }
     with ExitStack() as stack:
         clocks = {}
-        for name, (make, on_every_core) in mine.items():
+        for name, (make, on_every_core) in contenders.items():
             announce(f"{name}: compiling")
             process = stack.enter_context(
                 ProcessPoolExecutor(
@@ -96,7 +96,7 @@ def _compare(work: Work, rounds: int, *, torch: bool) -> pd.DataFrame:
 
 
 def table(data: pd.DataFrame) -> pd.DataFrame:
-    """Throughput, and how many times that of the Flax loop it is."""
+    """Returns the throughput, and how many times that of the Flax loop it is."""
     wall, cpu = data.query("clock == 'wall'"), data.query("clock == 'CPU'")
     ratios = ["ratio", "ratio_q25", "ratio_q75"]
     return pd.DataFrame(
@@ -137,12 +137,12 @@ def _trainer(make: Callable[[Work], Trainer], work: Work) -> Trainer:
 
 
 def runner(work: Work) -> Trainer:
-    """`python -m experiments run`, without its files: all runs at once, measurements on."""
+    """Makes `python -m experiments run` without its files: all runs at once, measurements on."""
     return _runner(work, bare=False)
 
 
 def bare_runner(work: Work) -> Trainer:
-    """The same, but that it looks at nothing but the loss."""
+    """Returns the same, but that it looks at nothing but the loss."""
     return _runner(work, bare=True)
 
 
@@ -202,7 +202,7 @@ def _without_measures(run: Run, steps: int) -> Run:
 
 
 def flax_loop(work: Work) -> Trainer:
-    """The usual Flax script: a Python loop over a jitted, donated step, batches from numpy."""
+    """Makes the usual Flax script: a Python loop over a jitted, donated step, numpy batches."""
     import flax.linen as nn
     import optax
     from flax.training.train_state import TrainState
@@ -266,7 +266,7 @@ def flax_loop(work: Work) -> Trainer:
 
 
 def torch_loop(work: Work) -> Trainer:
-    """The usual PyTorch script: eager, one run."""
+    """Returns the usual PyTorch script: eager, one run."""
     import torch
     from torch import nn
 
@@ -313,7 +313,7 @@ def torch_loop(work: Work) -> Trainer:
 
 
 def torch_loop_on_one_thread(work: Work) -> Trainer:
-    """The same, without handing small layers from thread to thread."""
+    """Returns the same, without handing small layers from thread to thread."""
     import torch
 
     torch.set_num_threads(1)
@@ -321,7 +321,7 @@ def torch_loop_on_one_thread(work: Work) -> Trainer:
 
 
 def products(work: Work) -> Trainer:
-    """A yardstick: a step's matrix products and nothing else, by numpy, a run to each core."""
+    """Makes a yardstick: a step's matrix products and nothing else, by numpy, one run a core."""
     from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(0)

@@ -28,7 +28,7 @@ EXAMPLES = (None, 1000)
 
 
 class Case(NamedTuple):
-    """What is simulated: accuracy over rates, seeds, test examples shared, the true gain."""
+    """A case to simulate: accuracy over rates, seeds, test examples shared, the true gain."""
 
     curve: str
     seeds: int

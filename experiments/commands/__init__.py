@@ -13,7 +13,7 @@ BAD_INPUT = 2
 
 @contextmanager
 def ending(status: int, *errors: type[Exception]) -> Iterator[None]:
-    """These errors end the program with `status`, after one line and no traceback."""
+    """Ends the program on these errors with `status`, after one line and no traceback."""
     try:
         yield
     except errors as error:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class _Flags:
-    """What is known before the config is read."""
+    """Flags that are known before the config is read."""
 
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Say nothing but errors."""
@@ -119,7 +119,7 @@ def _main(arguments: list[str], stop: Stop) -> None:
 
 
 def _choose(arguments: list[str]) -> "tuple[_Run, dict[str, Study]]":
-    """The flags, and the studies of the config with the fields that are overridden."""
+    """Returns the flags, and the studies of the config with the fields that are overridden."""
     from experiments.study.config import Study
     from experiments.study.load import load_studies, override
 

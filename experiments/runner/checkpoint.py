@@ -39,7 +39,7 @@ class CheckpointError(RuntimeError):
 
 
 class Checkpoint(NamedTuple):
-    """What a study continues from."""
+    """A state from which a study continues."""
 
     done: int
     """Steps made so far, of all networks together."""
@@ -71,7 +71,7 @@ class Saver:
         self._next = 0.0
 
     def due(self) -> bool:
-        """Whether training has gone on for long enough since the last save."""
+        """Tells whether training has gone on for long enough since the last save."""
         return time.monotonic() >= self._next
 
     def add(self, record: Record) -> None:
@@ -97,7 +97,7 @@ class Saver:
 
 
 def newest(directory: Path, belongs_to: Mapping[str, str], say: Callable[[str], None]) -> bytes:
-    """The last checkpoint of `directory` that is undamaged, for `unpack`; empty if there is none.
+    """Reads the last undamaged checkpoint of `directory`, for `unpack`; empty if there is none.
 
     A damaged one, or one whose part of the log is, is named to `say`, with what was found, and set
     aside.
@@ -110,18 +110,18 @@ def newest(directory: Path, belongs_to: Mapping[str, str], say: Callable[[str], 
     for path in paths(directory):
         try:
             content = _read(path)
-            found = _checked(content, path)
-            records = measured.read(log, Mark(*found.mark))
+            loaded = _checked(content, path)
+            records = measured.read(log, Mark(*loaded.mark))
         except (CheckpointError, LogError) as error:
             say(f"{error} Going back to the checkpoint before, or else to the beginning.")
             set_aside(path)
             damaged = True
             continue
-        both = belongs_to.keys() | found.belongs_to.keys()
-        if odd := sorted(n for n in both if belongs_to.get(n) != found.belongs_to.get(n)):
+        both = belongs_to.keys() | loaded.belongs_to.keys()
+        if other := sorted(n for n in both if belongs_to.get(n) != loaded.belongs_to.get(n)):
             raise CheckpointError(
-                f"{path}: was saved with another {' and another '.join(odd)}. Remove it, or choose "
-                "another folder with --out."
+                f"{path}: was saved with another {' and another '.join(other)}. Remove it, or "
+                "choose another folder with --out."
             )
         return len(content).to_bytes(_SIZE_BYTES, "big") + content + records
     if damaged:
@@ -130,7 +130,7 @@ def newest(directory: Path, belongs_to: Mapping[str, str], say: Callable[[str], 
 
 
 def peek(directory: Path) -> Checkpoint | None:
-    """As `newest`, for who only looks: says and removes nothing."""
+    """Does what `newest` does, but reports and removes nothing."""
     for path in paths(directory):
         with suppress(CheckpointError):  # its owner may be at work
             return read(path)
@@ -138,7 +138,7 @@ def peek(directory: Path) -> Checkpoint | None:
 
 
 def read(path: Path) -> Checkpoint:
-    """The checkpoint in the file at `path`.
+    """Returns the checkpoint in the file at `path`.
 
     Raises:
         CheckpointError: when a single bit is not as it was written, or it cannot be read.
@@ -147,13 +147,13 @@ def read(path: Path) -> Checkpoint:
 
 
 def unpack(content: bytes) -> Found:
-    """The checkpoint and the records in `content`, from `newest`."""
+    """Returns the checkpoint and the records in `content`, from `newest`."""
     end = _SIZE_BYTES + int.from_bytes(content[:_SIZE_BYTES], "big")
     return Found(_unpack(content[_SIZE_BYTES:end]), measured.unpack(content[end:]))
 
 
 def paths(directory: Path) -> list[Path]:
-    """The checkpoints of `directory`, newest first."""
+    """Returns the checkpoints of `directory`, newest first."""
     return _paths(directory / FOLDER)
 
 
@@ -171,12 +171,12 @@ def sweep(directory: Path) -> None:
 
 
 def to_arrays(states: Any, runs: int) -> Arrays:
-    """The first `runs` runs of `states`, array by array: those that fill up devices are copies."""
+    """Returns the arrays of the first `runs` runs of `states`: others, copies, fill up devices."""
     return {name: np.asarray(leaf)[:runs] for name, leaf in _named(jax.device_get(states)).items()}
 
 
 def from_arrays(arrays: Arrays, like: Any, runs: int) -> Any:
-    """The states in `arrays`, filled up to as many runs as `like` has.
+    """Returns the states in `arrays`, filled up to as many runs as `like` has.
 
     Args:
         arrays: From `to_arrays`.
@@ -187,9 +187,9 @@ def from_arrays(arrays: Arrays, like: Any, runs: int) -> Any:
         CheckpointError: when an array is missing, unknown, or of another shape or type.
     """
     expected = _named(like)
-    if odd := sorted(expected.keys() ^ arrays.keys()):
+    if names := sorted(expected.keys() ^ arrays.keys()):
         raise CheckpointError(
-            f"The checkpoint is another program's: {', '.join(odd)} is only in one of the two."
+            f"The checkpoint is another program's: {', '.join(names)} is only in one of the two."
         )
     filled = [_fill(name, arrays[name], leaf, runs) for name, leaf in expected.items()]
     return jax.tree.unflatten(jax.tree.structure(like), filled)
@@ -226,16 +226,16 @@ def _checked(content: bytes, path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged: its content is no checkpoint's.") from error
 
 
-def _sound(found: Checkpoint) -> Checkpoint:
-    json.loads(found.environment)
-    numbers = (found.done, found.diverged, *Mark(*found.mark))
+def _sound(loaded: Checkpoint) -> Checkpoint:
+    json.loads(loaded.environment)
+    numbers = (loaded.done, loaded.diverged, *Mark(*loaded.mark))
     if (
         not all(type(number) is int and number >= 0 for number in numbers)
-        or not all(isinstance(array, np.ndarray) for array in found.state.values())
-        or not all(isinstance(text, str) for text in found.belongs_to.values())
+        or not all(isinstance(array, np.ndarray) for array in loaded.state.values())
+        or not all(isinstance(text, str) for text in loaded.belongs_to.values())
     ):
         raise TypeError
-    return found
+    return loaded
 
 
 def _unpack(content: bytes) -> Checkpoint:

@@ -26,7 +26,7 @@ PLAN = "plan.json"
 
 
 class Setting(NamedTuple):
-    """What a network of a norm is trained with, where a study has several settings."""
+    """A setting that a norm's network is trained with, where a study has several."""
 
     values: dict[str, float]
     """Of each field that the study has several values of."""
@@ -38,7 +38,7 @@ class Setting(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How many fresh seeds there are to be, fixed before any is trained."""
+    """The number of fresh seeds, fixed before any is trained."""
 
     seeds: int
     """At the first look."""
@@ -71,7 +71,7 @@ def make_plan(study: Study, confirm: int | None, until: int | None) -> Plan | No
 
 
 class Confirmation(NamedTuple):
-    """How a study is confirmed."""
+    """The confirmation of a study."""
 
     plan: Plan
     choose: Callable[[xr.Dataset], Mapping[str, Setting]]
@@ -158,11 +158,11 @@ def confirmed(directory: Path) -> xr.Dataset | None:
 
 
 def _only_network(place: Path) -> xr.Dataset:
-    """What the study in `place` measured of its one network, by its label."""
+    """Returns what the study in `place` measured of its one network, by its label."""
     dataset = results.load(place)
     label = results.labels(dataset)[0]
-    told = [name for name, along in dataset.coords.items() if along.dims == ("norm",)]
-    dataset = dataset.drop_vars(told).assign_coords(norm=[label])
+    coordinates = [name for name, along in dataset.coords.items() if along.dims == ("norm",)]
+    dataset = dataset.drop_vars(coordinates).assign_coords(norm=[label])
     # A norm's own rate, by which it is not to be told from others.
     return dataset.isel(learning_rate=0).assign_coords(learning_rate=0.0)
 

@@ -59,7 +59,7 @@ class Events:
             self._write(path / self._name, event)
 
     def end(self, dataset: xr.Dataset) -> None:
-        """All is written already."""
+        """Does nothing: all is written already."""
 
     def _write(self, path: Path, event: Any) -> None:
         with saving(path):
@@ -72,7 +72,7 @@ class Events:
 
 
 def run_folder(norm: str, learning_rate: float, seed: int) -> Path:
-    """Where the points of a run are, below EVENTS."""
+    """Returns the folder of a run's points, below EVENTS."""
     label = norm.replace("%", "%25").replace("/", "%2F")
     if label.startswith("."):
         label = f"%2E{label[1:]}"
@@ -83,7 +83,7 @@ def run_folder(norm: str, learning_rate: float, seed: int) -> Path:
 
 
 def _record(event: Any) -> bytes:
-    """A TFRecord: length and content, each with its checksum."""
+    """Returns a TFRecord: length and content, each with its checksum."""
     content = event.SerializeToString()
     length = struct.pack("<Q", len(content))
     sums = (struct.pack("<I", masked_crc32c(part)) for part in (length, content))

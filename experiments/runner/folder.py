@@ -42,7 +42,7 @@ class FolderError(ValueError):
 
 
 def check(study: Study, directory: Path) -> None:
-    """Sees that what lies in `directory` under a name of ours, if anything, is of `study`.
+    """Checks that what lies in `directory` under a name of ours, if anything, is of `study`.
 
     Raises:
         FolderError: when it is another study's, listing the fields that differ, or nobody knows
@@ -54,7 +54,7 @@ def check(study: Study, directory: Path) -> None:
 def check_config(
     config: Mapping[str, Any], directory: Path, defaults: Mapping[str, Any] = MappingProxyType({})
 ) -> None:
-    """As `check`, for a study that is given by its config.
+    """Does what `check` does, for a study that is given by its config.
 
     Args:
         config: What `config.json` will say, but for the identity.
@@ -64,28 +64,28 @@ def check_config(
     Raises:
         FolderError: as `check`.
     """
-    theirs = read_config(directory)
-    if theirs is None:
+    saved = read_config(directory)
+    if saved is None:
         if there := [name for name in NAMES if os.path.lexists(directory / name)]:
             raise FolderError(
                 f"{directory}: has {', '.join(there)}, which a study would replace, and no "
                 f"{results.CONFIG} that says it is a study's. Choose another folder with --out."
             )
         return
-    mine = json.loads(json.dumps(config))
-    theirs = {**defaults, **theirs}  # a field may be younger than the folder
-    theirs.pop("identity", None)
-    fields = sorted(mine.keys() | theirs.keys())
-    if differing := [name for name in fields if mine.get(name) != theirs.get(name)]:
+    given = json.loads(json.dumps(config))
+    saved = {**defaults, **saved}  # a field may be younger than the folder
+    saved.pop("identity", None)
+    fields = sorted(given.keys() | saved.keys())
+    if differing := [name for name in fields if given.get(name) != saved.get(name)]:
         there, here = (
             ", ".join(f"{name}={json.dumps(config.get(name))}" for name in differing)
-            for config in (theirs, mine)
+            for config in (saved, given)
         )
         raise FolderError(f"{directory}: is another study's: {there}; not {here}. {_INSTEAD}")
 
 
 def check_page(page: Path, directories: Iterable[Path]) -> None:
-    """Sees that the page that compares the studies in `directories` replaces no file of the user's.
+    """Checks that the page that compares the studies in `directories` replaces no user's file.
 
     Raises:
         FolderError: when something of its name is there, and none of the studies.
@@ -128,7 +128,7 @@ def claim(study: Study, identity: dict[str, Any], directory: Path) -> None:
 
 
 def finished(directory: Path) -> xr.Dataset | None:
-    """What was measured in `directory`, None until all is: the last thing that a study saves.
+    """Returns what was measured in `directory`; None until all is, as a study saves it last.
 
     Raises:
         FolderError: when it is damaged, and no checkpoint is there to make it again from.
@@ -147,7 +147,7 @@ def finished(directory: Path) -> xr.Dataset | None:
 
 
 def read_config(directory: Path) -> dict[str, Any] | None:
-    """The study that `directory` is of, as JSON holds it; None if it does not say.
+    """Returns the study that `directory` is of, as JSON holds it; None if it does not say.
 
     Raises:
         FolderError: when what it says cannot be understood.

@@ -25,7 +25,7 @@ class LogError(ValueError):
 
 
 class Mark(NamedTuple):
-    """How much of a log belongs to a checkpoint."""
+    """The part of a log that belongs to a checkpoint."""
 
     length: int = 0
     """Bytes."""
@@ -34,7 +34,7 @@ class Mark(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What was measured of all runs of one of the study's norms, at one evaluation."""
+    """Measures of all runs of one of the study's norms, at one evaluation."""
 
     norm: str
     step: int
@@ -42,7 +42,7 @@ class Record(NamedTuple):
 
 
 def pack(record: Record) -> bytes:
-    """A record as the log holds it: the length of its content, its checksum, the content."""
+    """Returns a record as the log holds it: length of its content, its checksum, the content."""
     content = msgpack_serialize(record._asdict())
     crc = zlib.crc32(content)
     return len(content).to_bytes(_LENGTH, "big") + crc.to_bytes(_CRC, "big") + content
@@ -71,7 +71,7 @@ def append(path: Path, mark: Mark, packed: Sequence[bytes]) -> Mark:
 
 
 def read(path: Path, mark: Mark) -> bytes:
-    """What the log holds before `mark`, for `unpack`.
+    """Reads the log up to `mark`, for `unpack`.
 
     Raises:
         LogError: when that is not what was written.
@@ -89,7 +89,7 @@ def read(path: Path, mark: Mark) -> bytes:
 
 
 def unpack(content: bytes) -> list[Record]:
-    """The records in `content`, from `read`."""
+    """Returns the records in `content`, from `read`."""
     return [Record(**_restored(part)) for part in _parts(content)]
 
 
@@ -98,7 +98,7 @@ def _restored(part: bytes) -> Any:
 
 
 def _parts(content: bytes) -> list[bytes]:
-    """Each record with its length and checksum; the last may be cut off."""
+    """Splits a log into records with length and checksum; the last may be cut off."""
     parts, start = [], len(_MAGIC)
     while start < len(content):
         length = int.from_bytes(content[start : start + _LENGTH], "big")

@@ -26,7 +26,7 @@ from experiments.system.text import counted
 
 
 class Cost(NamedTuple):
-    """What one norm's networks take, all their runs together."""
+    """Time and memory of one norm's networks, all their runs together."""
 
     compilation: float
     """Seconds."""
@@ -80,7 +80,7 @@ _COLUMNS = ("runs", "steps each", "compilation", "memory per device", "time")
 
 
 def measure(sweep: Sweep, examples: Examples, plain: np.ndarray) -> Cost:
-    """What `sweep` takes on this machine as it is now, in windows of so many steps."""
+    """Measures what `sweep` takes on this machine as it is now, in windows of so many steps."""
     states = sweep.init(examples)
     begun = time.perf_counter()
     advance = _compile(sweep.advance, examples, states, plain)

@@ -29,7 +29,7 @@ _ORDER = "order_of_variables"
 
 
 def blank(traced: Traced) -> xr.Dataset:
-    """The dataset of a study before anything is measured: NaN everywhere, no run diverged.
+    """Returns the dataset of a study before anything is measured: NaN everywhere, no run diverged.
 
     Where the study has several values of a field, `norm` names all networks, and each network's
     `label` among the study's norms and its values, NaN for none, are coordinates along it.
@@ -68,14 +68,14 @@ def blank(traced: Traced) -> xr.Dataset:
 def lay_out(
     measured: Mapping[str, Variable], coords: Mapping[str, Any], examples: Mapping[str, int]
 ) -> xr.Dataset:
-    """A dataset of these variables along `coords`, and `examples` of each split, all blank."""
+    """Lays out a dataset of these variables along `coords`, and `examples` of each split, blank."""
     sizes = {dim: len(along) for dim, along in coords.items()} | dict(examples)
     dataset = xr.Dataset(coords=coords)
     for name, variable in measured.items():
         shape = [sizes[dim] for dim in variable.dims]
         dataset[name] = variable.dims, np.full(shape, variable.blank, variable.dtype)
-        told = ("long_name", "units", "description")
-        dataset[name].attrs = {word: getattr(variable, word) for word in told}
+        described = ("long_name", "units", "description")
+        dataset[name].attrs = {word: getattr(variable, word) for word in described}
     dataset["step"].attrs = {"long_name": "training step", "units": "step"}
     dataset["learning_rate"].attrs = {"long_name": "learning rate"}
     dataset["bin"].attrs = {"long_name": "lower edge of the bin"}
@@ -91,27 +91,27 @@ def record(dataset: xr.Dataset, norm: str, step: int, measures: Mapping[str, np.
     Raises:
         ValueError: when a measure is not this study's, or of another shape or type.
     """
-    mine = of_label(dataset, norm)
-    shape = (mine.size, dataset.sizes["learning_rate"], dataset.sizes["seed"])
+    index = of_label(dataset, norm)
+    shape = (index.size, dataset.sizes["learning_rate"], dataset.sizes["seed"])
     evaluation = dataset.indexes["step"].get_loc(step)
     for name, values in measures.items():
         if name not in dataset or values.dtype != dataset[name].dtype:
             raise ValueError(f"{name} of type {values.dtype} is not measured.")
         variable = dataset[name]
         if name == SECONDS:
-            variable.values[mine, evaluation] = values
+            variable.values[index, evaluation] = values
             continue
-        at = (mine, slice(None), slice(None), evaluation) if "step" in variable.dims else (mine,)
+        at = (index, slice(None), slice(None), evaluation) if "step" in variable.dims else (index,)
         variable.values[at] = values[: np.prod(shape)].reshape(*shape, *values.shape[1:])
 
 
 def labels(dataset: xr.Dataset) -> np.ndarray:
-    """Of each network the label that it, or its program, has among the study's norms."""
+    """Returns of each network the label that it, or its program, has among the study's norms."""
     return dataset.coords.get("label", dataset.norm).values
 
 
 def of_label(dataset: xr.Dataset, label: str) -> np.ndarray:
-    """The positions of the networks of `dataset` with that `label`, in the order of their runs."""
+    """Returns where in `dataset` the networks of that `label` are, in the order of their runs."""
     return np.flatnonzero(labels(dataset) == label)
 
 
@@ -131,7 +131,7 @@ def save_config(config: Mapping[str, Any], identity: Mapping[str, Any], director
 
 
 def load(directory: Path) -> xr.Dataset:
-    """The dataset of a finished study, all of it in memory.
+    """Returns the dataset of a finished study, all of it in memory.
 
     Raises:
         DamagedError: when it is not as it was written, or not of the study that `config.json` says.
@@ -158,7 +158,7 @@ def _shared_test_examples(traced: Traced) -> dict[str, int]:
 
 
 def _swept(study: Study) -> dict[str, tuple[str, list[Any]]]:
-    """The coordinates that tell the networks of a study apart which have the same label."""
+    """Returns the coordinates that tell the networks of a study apart which have the same label."""
     label_of, values_of = zip(*networks_of(study).values())
     fields = dict.fromkeys(field for values in values_of for field in values)
     if not fields:

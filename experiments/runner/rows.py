@@ -54,40 +54,42 @@ class Rows:
 
 
 def evaluated(dataset: xr.Dataset, done: int) -> Iterator[Evaluation]:
-    """What was measured in the first `done` steps of all networks together, in order."""
+    """Yields the evaluations in the first `done` steps of all networks together, in order."""
     steps = dataset.step.values
     for i, norm in enumerate(dict.fromkeys(labels(dataset))):
-        mine = done - i * steps[-1]
-        if mine > 0:  # a network is looked at before its first step, and then trained
-            yield from (Evaluation(str(norm), int(step)) for step in steps[steps <= mine])
+        own_steps = done - i * steps[-1]
+        if own_steps > 0:  # a network is looked at before its first step, and then trained
+            yield from (Evaluation(str(norm), int(step)) for step in steps[steps <= own_steps])
 
 
 def table(dataset: xr.Dataset, evaluation: Evaluation | None) -> pd.DataFrame:
-    """A row for each run of `evaluation`, none for None: the run, the step, and what was measured.
+    """Makes a row for each run of `evaluation`, none for None: the run, the step, the measures.
 
     What the study has several values of has a column, and so has a measure of each layer or
     percentile, `gradient_norm/hidden_1`. The histograms are left out. What was not measured is NaN.
     """
-    mine = of_label(dataset, evaluation.norm) if evaluation else np.arange(0)
+    networks = of_label(dataset, evaluation.norm) if evaluation else np.arange(0)
     step = dataset.indexes["step"].get_loc(evaluation.step) if evaluation else 0
     rates, seeds = dataset.learning_rate.values, dataset.seed.values
-    told = [name for name, along in dataset.coords.items() if along.dims == ("norm",)]
+    coordinates = [name for name, along in dataset.coords.items() if along.dims == ("norm",)]
     columns: dict[str, np.ndarray] = {
         **{
-            str(name): np.repeat(dataset[name].values[mine], len(rates) * len(seeds))
-            for name in dict.fromkeys(["norm", *told])
+            str(name): np.repeat(dataset[name].values[networks], len(rates) * len(seeds))
+            for name in dict.fromkeys(["norm", *coordinates])
         },
-        "learning_rate": np.tile(np.repeat(rates, len(seeds)), mine.size),
-        "seed": np.tile(seeds, len(rates) * mine.size),
-        "step": np.full(mine.size * len(rates) * len(seeds), evaluation.step if evaluation else 0),
+        "learning_rate": np.tile(np.repeat(rates, len(seeds)), networks.size),
+        "seed": np.tile(seeds, len(rates) * networks.size),
+        "step": np.full(
+            networks.size * len(rates) * len(seeds), evaluation.step if evaluation else 0
+        ),
     }
     for name, variable in dataset.data_vars.items():
         match variable.dims[3:]:
             case ("step",):
-                columns[str(name)] = variable.values[mine, :, :, step].reshape(-1)
+                columns[str(name)] = variable.values[networks, :, :, step].reshape(-1)
             case ("step", dim):
                 names = dataset[dim].values
-                values = variable.values[mine, :, :, step].reshape(-1, len(names))
+                values = variable.values[networks, :, :, step].reshape(-1, len(names))
                 columns |= {f"{name}/{of}": values[:, i] for i, of in enumerate(names)}
     return pd.DataFrame(columns)
 

@@ -231,15 +231,15 @@ class _UnderWay:
     def _advance(
         self, sweep: Sweep, examples: Examples, states: RunState, window: int
     ) -> tuple[RunState, dict[str, np.ndarray], float]:
-        """The state after so many more steps, what was measured of them, and their seconds."""
+        """Trains so many more steps; returns the state, what was measured, and their seconds."""
         plain = plain_steps(window, self.study.evaluate_every)
         begun = time.perf_counter()
         states, measures = sweep.advance(examples, states, plain)
         jax.block_until_ready(measures)
         seconds = time.perf_counter() - begun
         measures = measures | sweep.evaluate(examples, states)
-        found = machines.fetch(measures | {"diverged_at": states.diverged_at})
-        return states, sweep.pick(found), seconds
+        fetched = machines.fetch(measures | {"diverged_at": states.diverged_at})
+        return states, sweep.pick(fetched), seconds
 
     def _begin(self, label: str, sweep: Sweep, examples: Examples) -> RunState:
         states = sweep.init(examples)

@@ -21,7 +21,7 @@ COPIES = 2
 
 
 def check_size(traced: Traced) -> None:
-    """Sees that batches, networks and measurements of a study fit into this machine.
+    """Checks that batches, networks and measurements of a study fit into this machine.
 
     Raises:
         ConfigError: naming the field that makes one of them too large.
@@ -29,10 +29,10 @@ def check_size(traced: Traced) -> None:
     study, memory = traced.study, _memory()
     runs = len(study.learning_rates) * len(study.seeds)
 
-    def refuse(what: str, size: float, needs: str) -> None:
+    def refuse(place: str, size: float, needs: str) -> None:
         if size > memory:
             raise ConfigError(
-                f"{what}: {needs} {size / 2**30:.3g} GiB, and this machine has "
+                f"{place}: {needs} {size / 2**30:.3g} GiB, and this machine has "
                 f"{memory / 2**30:.3g}."
             )
 
@@ -45,9 +45,11 @@ def check_size(traced: Traced) -> None:
     if jax.default_backend() != "cpu":  # then networks lie in another memory
         return
     for label, model in traced.models.items():
-        mine = runs * len(swept(study, model.norm))
+        network_runs = runs * len(swept(study, model.norm))
         refuse(
-            f"network with norms[{label!r}]", mine * _state_bytes(study, model), f"{mine} runs need"
+            f"network with norms[{label!r}]",
+            network_runs * _state_bytes(study, model),
+            f"{network_runs} runs need",
         )
 
 

@@ -38,7 +38,7 @@ class Variable(NamedTuple):
 
     @property
     def blank(self) -> float:
-        """What stands where nothing is measured."""
+        """Returns what stands where nothing is measured."""
         return np.nan if np.issubdtype(self.dtype, np.floating) else -1
 
 

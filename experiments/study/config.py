@@ -37,7 +37,7 @@ _WORDS: dict[str, Mapping[str, Any]] = {
 
 
 def _written(field: str, example: str) -> Any:
-    """How the command line reads a field that is a value: as a word, or as a config writes it."""
+    """Has the command line read a field that is a value as a word, or as a config writes it."""
     words = _WORDS.get(field, {})
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
@@ -229,16 +229,16 @@ def _values(study: Study, field: str) -> Any:
 
 
 def networks_of(study: Study) -> dict[str, tuple[str, dict[str, float]]]:
-    """All networks of `study` by name: the label in `norms` with `swept` values, and the two."""
-    found = {}
+    """Returns all networks of `study` by name: label in `norms` with `swept` values, and both."""
+    networks = {}
     for label, norm in study.norms.items():
         for values in swept(study, norm):
-            found[name_of(label, values)] = label, values
-    return found
+            networks[name_of(label, values)] = label, values
+    return networks
 
 
 def name_of(label: str, values: Mapping[str, float]) -> str:
-    """A network's name: `batch norm, epsilon=0.1`."""
+    """Returns a network's name: `batch norm, epsilon=0.1`."""
     return ", ".join([label, *(f"{field}={value!r}" for field, value in values.items())])
 
 

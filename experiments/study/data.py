@@ -65,7 +65,7 @@ class Data(NamedTuple):
 
 
 def load(name: str, data_dir: Path | None = None) -> Data:
-    """The data set `name`: "digits", "mnist", or "binary-mnist", whose pixels are black or white.
+    """Loads the data set `name`: "digits", "mnist", or "binary-mnist" with pixels black or white.
 
     Args:
         name: As in `Study.data`.
@@ -83,7 +83,7 @@ def load(name: str, data_dir: Path | None = None) -> Data:
 
 
 def binary(data: Data) -> Data:
-    """`data` with pixels of 1 where they are brighter than half, else 0."""
+    """Makes pixels of `data` 1 where they are brighter than half, else 0."""
 
     def split(images: np.ndarray) -> np.ndarray:
         return (images > data.brightest / 2).astype(np.uint8)
@@ -171,7 +171,7 @@ def _first_line(error: Exception) -> str:
 
 
 def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
-    """The array of bytes in an IDX file, gzipped or not.
+    """Returns the array of bytes in an IDX file, gzipped or not.
 
     IDX: two zero bytes, the type of the elements, the number of dimensions, each dimension as a
     big-endian 32-bit integer, then the elements.
@@ -192,9 +192,9 @@ def read_idx(path: Path, sha256: str | None = None) -> np.ndarray:
             f"{path}: has {len(content) - header} bytes after its header, which promises "
             f"{' x '.join(map(str, shape))} = {math.prod(shape)}. Fetch it again."
         )
-    if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
+    if sha256 is not None and (checksum := hashlib.sha256(content).hexdigest()) != sha256:
         raise DataError(
-            f"{path}: is not MNIST's (SHA-256 of the unpacked file {found[:12]}.., should be "
+            f"{path}: is not MNIST's (SHA-256 of the unpacked file {checksum[:12]}.., should be "
             f"{sha256[:12]}..). Fetch it again."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)

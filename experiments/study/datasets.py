@@ -127,8 +127,8 @@ class Arrays:
             for name in ("validation", "test")
             if _is_pair(pair := getattr(self, name))
         }
-        left = {name: 0.0 if name in given else getattr(self, name) for name in _FRACTIONS}
-        splits = split_up(Pair(self.x, self.y), **left, seed=self.seed)
+        fractions = {name: 0.0 if name in given else getattr(self, name) for name in _FRACTIONS}
+        splits = split_up(Pair(self.x, self.y), **fractions, seed=self.seed)
         return prepare(splits | given, classes=classes, standardize=self.standardize)
 
 

@@ -69,20 +69,20 @@ class Examples:
 
     @property
     def has_validation(self) -> bool:
-        """Whether some examples are there to select by."""
+        """Tells whether some examples are there to select by."""
         return self.validation_x.shape[0] > 0
 
     def sha256(self) -> str:
         """Returns a checksum of all numbers, shapes and types."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
-                found.update(f"{field.name} {value.dtype} {value.shape}".encode())
-                found.update(np.ascontiguousarray(value).data)
+                digest.update(f"{field.name} {value.dtype} {value.shape}".encode())
+                digest.update(np.ascontiguousarray(value).data)
             else:
-                found.update(f"{field.name} {value}".encode())
-        return found.hexdigest()
+                digest.update(f"{field.name} {value}".encode())
+        return digest.hexdigest()
 
 
 def prepare(
@@ -139,13 +139,13 @@ def split_up(pair: Pair, *, validation: float, test: float, seed: int) -> dict[s
     for name, size in sizes.items():
         if size < 1 and fractions.get(name, 1):
             raise DataError(f"{len(x)} examples leave none for the {name} split.")
-    found, start = {}, 0
+    splits, start = {}, 0
     for name, size in sizes.items():
         rows = np.sort(order[start : start + size])
         if size:
-            found[name] = Pair(x[rows], y[rows])
+            splits[name] = Pair(x[rows], y[rows])
         start += size
-    return {name: found[name] for name in SPLITS if name in found}
+    return {name: splits[name] for name in SPLITS if name in splits}
 
 
 def _check_inputs(name: str, x: Any) -> np.ndarray:
@@ -211,7 +211,7 @@ def _labels(ys: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
 
 
 def _real_targets(ys: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int]:
-    found = {}
+    targets = {}
     for name, y in ys.items():
         if y.dtype.kind not in "biuf" or y.ndim not in (1, 2):
             raise DataError(
@@ -225,8 +225,8 @@ def _real_targets(ys: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], int
             raise DataError(f"{name} targets: that of example {row} is not finite in float32.")
         if name != "train" and np.ptp(y, axis=0).max() == 0:
             raise DataError(f"{name} targets: are all the same, so that nothing can be explained.")
-        found[name] = y
-    widths = {y.shape[1] for y in found.values()}
+        targets[name] = y
+    widths = {y.shape[1] for y in targets.values()}
     if len(widths) > 1:
         raise DataError(f"targets: have {sorted(widths)} numbers each, need as many in all splits.")
-    return found, widths.pop()
+    return targets, widths.pop()

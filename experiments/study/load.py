@@ -19,7 +19,7 @@ from experiments.system import text
 
 
 def load_studies(path: Path) -> dict[str, Study]:
-    """What the Python file at `path` defines, by the folder that each study goes to.
+    """Runs the Python file at `path`; returns its studies by the folder that each goes to.
 
     One `study` goes to the folder that `run` is given, here "". Of `studies = {name: Study(...)}`
     each goes to a folder of its name within it.
@@ -51,7 +51,7 @@ def load_studies(path: Path) -> dict[str, Study]:
 
 
 def override(studies: Mapping[str, Study], shown: Study, chosen: Study) -> dict[str, Study]:
-    """`studies` with those fields of `chosen` that are not as they were `shown`.
+    """Replaces in `studies` those fields of `chosen` that are not as they were `shown`.
 
     Raises:
         ValueError: when one of them cannot have such a field.
@@ -91,7 +91,7 @@ def _read(path: Path) -> str:
 
 
 def _line(error: BaseException, path: Path) -> str:
-    """Where in the config file it happened, as `:12`."""
+    """Returns the line of the config file where it happened, as `:12`."""
     if isinstance(error, SyntaxError):
         return f":{error.lineno}" if error.lineno else ""
     lines = [

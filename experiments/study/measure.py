@@ -30,17 +30,17 @@ Params = Mapping[str, Any]
 
 
 def kernel_norms(kernels: Sequence[jax.Array]) -> jax.Array:
-    """L2 norm of each layer's kernel, or of its gradient or update: `(layers,)`."""
+    """Returns the L2 norm of each layer's kernel, or of its gradient or update: `(layers,)`."""
     return jnp.stack([jnp.sqrt(jnp.sum(jnp.square(kernel))) for kernel in kernels])
 
 
 def cosine(a: Params, b: Params) -> jax.Array:
-    """Cosine of the angle between two gradients, each taken as one vector: a.b / (|a| |b|)."""
+    """Returns the cosine of the angle between two gradients as vectors: a.b / (|a| |b|)."""
     return _dot(a, b) / jnp.sqrt(_dot(a, a) * _dot(b, b))
 
 
 def gradient_noise(kernels: Sequence[jax.Array]) -> jax.Array:
-    """How much the batch decides: sqrt(mean_b |g_b - g|^2) / |g| of each kernel, g = mean_b g_b.
+    """Measures the batch's share: sqrt(mean_b |g_b - g|^2) / |g| of each kernel, g = mean_b g_b.
 
     Each gradient has a leading axis over B batches, taken at the same weights. Gradients that are
     all noise give about sqrt(B - 1), the most that B batches can show.
@@ -55,7 +55,7 @@ def gradient_noise(kernels: Sequence[jax.Array]) -> jax.Array:
 
 
 def typical_percentiles(inputs: jax.Array) -> jax.Array:
-    """The PERCENTILES of each unit over the examples, then the median over units.
+    """Returns the PERCENTILES of each unit over the examples, then the median over units.
 
     `inputs` is `(examples, units)`; Ioffe & Szegedy (2015), figure 1b and c, show one such unit.
     """
@@ -68,7 +68,7 @@ def typical_percentiles(inputs: jax.Array) -> jax.Array:
 
 
 def units_last(x: jax.Array) -> jax.Array:
-    """`x` as `(examples, units)`; positions, of images say, are examples, MOST_ROWS of them."""
+    """Reshapes `x` to `(examples, units)`: positions of images too, of MOST_ROWS at most."""
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] <= MOST_ROWS:
         return rows
@@ -76,7 +76,7 @@ def units_last(x: jax.Array) -> jax.Array:
 
 
 def histogram(inputs: jax.Array) -> jax.Array:
-    """The fraction of all `inputs` that lies in each bin: `(BINS,)`, the units taken together.
+    """Returns the fraction of all `inputs` in each bin: `(BINS,)`, the units taken together.
 
     Edges are BIN_EDGES, evenly spaced in arcsinh; what lies beyond counts with the outermost bin.
     """
@@ -86,7 +86,7 @@ def histogram(inputs: jax.Array) -> jax.Array:
 
 
 def _sorted(x: jax.Array) -> jax.Array:
-    """`jnp.sort(x, axis=0)` of float32 without NaN.
+    """Returns `jnp.sort(x, axis=0)` of float32 without NaN.
 
     Floats are in the order of their bits, those of negative ones flipped; as whole numbers XLA
     sorts them four times faster on a CPU, where the sort would cost more than all other measures.

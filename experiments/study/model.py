@@ -94,10 +94,10 @@ class Model:
         """Returns outputs with running statistics, and what each of the `places` gave out."""
         norm = self._norm(values).at_inference()
         variables = {"params": state.params, **state.collections}
-        outputs, seen = self._call(
+        outputs, collections = self._call(
             norm, values, "apply", variables, x, train=False, mutable=["intermediates"]
         )
-        given: Any = flatten_dict(seen.get("intermediates", {}), sep="/")
+        given: Any = flatten_dict(collections.get("intermediates", {}), sep="/")
         return outputs, [given[f"{place}/{OUT}"][-1] for place in self.places]
 
     def kernels_of(self, tree: Any) -> list[jax.Array]:
@@ -157,7 +157,7 @@ def find_model(study: Study, norm: Any, shape: tuple[int, ...], outputs: int) ->
         ConfigError: when it has none.
     """
     model = Model(study, norm, shape, outputs)
-    found: list[Any] = []
+    traced: list[Any] = []
 
     def look(key: jax.Array, values: dict[str, jax.Array]) -> None:
         # Flax keeps variables in the order in which the network makes them; a pytree would not.
@@ -165,18 +165,22 @@ def find_model(study: Study, norm: Any, shape: tuple[int, ...], outputs: int) ->
         x = jnp.zeros((study.batch_size, *shape))
         variables = {"params": state.params, **state.collections}
         inferring = model._norm(values).at_inference()
-        outputs, seen = model._call(
+        outputs, collections = model._call(
             inferring, values, "apply", variables, x, train=False, mutable=["intermediates"]
         )
         check_outputs(study.task, outputs, study.batch_size, model.outputs)
         has_train = takes(type(model._module(inferring, values)).__call__, "train")
-        found.extend(
-            (flatten_dict(state.params), flatten_dict(seen.get("intermediates", {})), has_train)
+        traced.extend(
+            (
+                flatten_dict(state.params),
+                flatten_dict(collections.get("intermediates", {})),
+                has_train,
+            )
         )
 
     values = dict.fromkeys(swept(study, norm)[0], jnp.float32(1))
     jax.eval_shape(look, jax.random.key(0), values)
-    params, given, has_train = found
+    params, given, has_train = traced
     places = tuple("/".join(path[:-1]) for path in given if path[-1] == OUT)
     if not places:
         raise ConfigError("network: has no place for a norm: norm(name)(x) is called nowhere.")

@@ -88,7 +88,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`x @ kernel.T + bias` for `(examples, inputs)`."""
+        """Returns `x @ kernel.T + bias` for `(examples, inputs)`."""
         shape = (x.shape[-1], self.units)
         kernel = self.param("kernel", lambda key: self.kernel_init(key, shape, jnp.float32).T)
         y = x @ kernel.T
@@ -115,7 +115,7 @@ class _MLP(nn.Module):
 
 
 def takes(function: Callable[..., Any], argument: str) -> bool:
-    """Whether `function` has an argument of that name."""
+    """Tells whether `function` has an argument of that name."""
     try:
         return argument in inspect.signature(function).parameters
     except (TypeError, ValueError):  # of a builtin

@@ -66,12 +66,12 @@ class Norm:
 
     @property
     def has_bias(self) -> bool:
-        """Whether the norm adds a bias of its own, so that a layer before it needs none."""
+        """Tells whether the norm adds a bias of its own, so that a layer before it needs none."""
         return bool(getattr(self.layer, "use_bias", False))
 
     @property
     def is_stateless(self) -> bool:
-        """Whether it infers as it trains."""
+        """Tells whether it infers as it trains."""
         return not hasattr(self.layer, "use_running_average")
 
     def in_training(self, axis_name: str | None = None) -> "Norm":
@@ -136,7 +136,7 @@ class Place(nn.Module):
 
 
 class DynamicTanh(nn.Module):
-    """y = scale * tanh(alpha * x) + bias, with one learnt alpha: no statistics at all.
+    """Dynamic tanh: y = scale * tanh(alpha * x) + bias, with one learnt alpha and no statistics.
 
     Zhu et al. 2025 (arXiv:2503.10622), algorithm 1.
 
@@ -157,7 +157,7 @@ class DynamicTanh(nn.Module):
 
 
 class WeightNorm(nn.Module):
-    """y = scale * x / |w| + bias, |w| the norm of the weights that made each unit of x.
+    """Weight norm: y = scale * x / |w| + bias, |w| of the weights that made each unit of x.
 
     x is what a Dense, a Conv or another layer with a `kernel` has just given out; y is then what
     that layer gives with `flax.linen.WeightNorm` around it, and the bias in place of its own.
@@ -208,12 +208,12 @@ def _note_kernel(call: Any, arguments: Any, options: Any, context: Any) -> Any:
 
 
 def is_variant(value: Any) -> bool:
-    """Whether `value` is a variant of batch norm, and not a class of them."""
+    """Tells whether `value` is a variant of batch norm, and not a class of them."""
     return isinstance(value, Variant) and not isinstance(value, type)
 
 
 def is_random(value: Any) -> bool:
-    """Whether a key of `jax.random` is part of `value`."""
+    """Tells whether a key of `jax.random` is part of `value`."""
     return any(map(_is_key, jax.tree.leaves(value)))
 
 

@@ -87,12 +87,12 @@ class Sweep(NamedTuple):
 def make_mesh(
     devices: Sequence[Any] | None = None, axis: Literal["runs", "batch"] = "runs"
 ) -> Mesh:
-    """One axis over `devices`, all of them by default, of all processes."""
+    """Makes one axis over `devices`, all of them by default, of all processes."""
     return Mesh(np.array(jax.devices() if devices is None else devices), (axis,))
 
 
 def mesh_of(study: Study) -> Mesh:
-    """All devices, for the runs of `study` or for its batches.
+    """Makes a mesh of all devices, for the runs of `study` or for its batches.
 
     Raises:
         ConfigError: when its batches cannot be spread over as many.
@@ -125,12 +125,12 @@ def _try_norm(norm: Any, examples: int) -> None:
 
 
 def place(data: Examples, mesh: Mesh) -> Examples:
-    """`data` on every device of `mesh`."""
+    """Puts `data` on every device of `mesh`."""
     return machines.place(data, NamedSharding(mesh, P()))
 
 
 def make_sweep(study: Study, model: Model, mesh: Mesh) -> Sweep:
-    """Every network, learning rate and seed of `study` with `model`, as programs over `mesh`.
+    """Makes programs over `mesh` of every network, learning rate and seed of `study`.
 
     Runs never meet: a run's numbers do not depend on the others. With an axis "runs" devices do
     not communicate; with an axis "batch" all runs are on every device, which has its share of each
@@ -143,7 +143,7 @@ def make_sweep(study: Study, model: Model, mesh: Mesh) -> Sweep:
 def sweep_of(
     run: Run, study: Study, mesh: Mesh, networks: Sequence[Mapping[str, float]] = ({},)
 ) -> Sweep:
-    """`run` at every learning rate and seed of `study`, as programs over `mesh`.
+    """Makes programs over `mesh` of `run` at every learning rate and seed of `study`.
 
     For each of `networks`, whose values of what is swept are given.
     """
@@ -192,18 +192,18 @@ def sweep_of(
 def _unless_frozen(function: Callable[[RunState], Any]) -> Callable[[RunState], Any]:
     """Leaves a run that is frozen as it is, and what would be measured of it blank."""
 
-    def blanks(found: Any) -> Any:
-        return jax.tree.map(lambda like: jnp.broadcast_to(blank(like), like.shape), found)
+    def blanks(shapes: Any) -> Any:
+        return jax.tree.map(lambda like: jnp.broadcast_to(blank(like), like.shape), shapes)
 
     def frozen(state: RunState) -> Any:
-        found = jax.eval_shape(function, state)
-        return blanks(found) if isinstance(found, dict) else (state, blanks(found[1]))
+        shapes = jax.eval_shape(function, state)
+        return blanks(shapes) if isinstance(shapes, dict) else (state, blanks(shapes[1]))
 
     return lambda state: jax.lax.cond(state.diverged_at < 0, function, frozen, state)
 
 
 def over_runs(platform: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """How a function of one run becomes one of many, on one device of `platform`."""
+    """Returns what makes a function of one run one of many, on one device of `platform`."""
     # A core is filled by one run, whose weights then stay in its cache through a whole window;
     # an accelerator needs all runs at once to be filled.
     if platform == "cpu":

@@ -16,7 +16,7 @@ from experiments.study.values import ConfigError, check, is_text, show
 
 
 class Task(Protocol):
-    """What a network is trained and judged by.
+    """A loss that a network is trained by, and a score that it is judged by.
 
     Attributes:
       variable: the score's name in files, after that of the split: `test_accuracy`.
@@ -32,19 +32,19 @@ class Task(Protocol):
 
     @property
     def counts_classes(self) -> bool:
-        """Whether targets are labels, and a network has an output for each."""
+        """Tells whether targets are labels, and a network has an output for each."""
         ...
 
     def loss(self, outputs: jax.Array, targets: Any) -> jax.Array:
-        """The loss of each example, `(N,)`."""
+        """Returns the loss of each example, `(N,)`."""
         ...
 
     def score(self, outputs: jax.Array, targets: Any) -> jax.Array:
-        """What each example adds to the score, `(N,)`."""
+        """Returns what each example adds to the score, `(N,)`."""
         ...
 
     def overall(self, score: jax.Array, targets: Any) -> jax.Array:
-        """The score of a split, from the mean of `score` and all its targets."""
+        """Returns the score of a split, from the mean of `score` and all its targets."""
         ...
 
 
@@ -57,15 +57,15 @@ class Classification:
     counts_classes = True
 
     def loss(self, outputs: jax.Array, targets: Any) -> jax.Array:
-        """-log softmax(outputs)[target]."""
+        """Returns -log softmax(outputs)[target]."""
         return optax.softmax_cross_entropy_with_integer_labels(outputs, targets)
 
     def score(self, outputs: jax.Array, targets: Any) -> jax.Array:
-        """Whether the largest output is the target's."""
+        """Tells whether the largest output is the target's."""
         return jnp.argmax(outputs, axis=-1) == targets
 
     def overall(self, score: jax.Array, targets: Any) -> jax.Array:
-        """The fraction that is right."""
+        """Returns the fraction that is right."""
         return score
 
 
@@ -82,13 +82,13 @@ class Regression:
     counts_classes = False
 
     def loss(self, outputs: jax.Array, targets: Any) -> jax.Array:
-        """(output - target)^2, mean over the targets of an example."""
+        """Returns (output - target)^2, mean over the targets of an example."""
         return jnp.mean(jnp.square(outputs - targets), axis=-1)
 
     score = loss
 
     def overall(self, score: jax.Array, targets: Any) -> jax.Array:
-        """R^2, from the mean squared error."""
+        """Returns R^2, from the mean squared error."""
         return 1 - score / jnp.mean(jnp.var(targets, axis=0))
 
 
@@ -123,7 +123,7 @@ class Objective:
             check(self, field, is_text, "a non-empty string")
 
     def overall(self, score: jax.Array, targets: Any) -> jax.Array:
-        """The mean."""
+        """Returns the mean."""
         return score
 
 
@@ -141,7 +141,7 @@ WORDS: dict[str, Task] = {"classification": DEFAULT, "regression": Regression()}
 
 
 def check_outputs(task: Task, outputs: Any, examples: int, width: int) -> None:
-    """Sees that a network's outputs, given by shape and dtype, are right for `task`.
+    """Checks that a network's outputs, given by shape and dtype, are right for `task`.
 
     Args:
         task: The task.
@@ -158,11 +158,12 @@ def check_outputs(task: Task, outputs: Any, examples: int, width: int) -> None:
         targets = (examples,) if task.counts_classes else (examples, width)
         of = jnp.int32 if task.counts_classes else jnp.float32
         for name in ("loss", "score"):
-            found = jax.eval_shape(getattr(task, name), outputs, jax.ShapeDtypeStruct(targets, of))
-            if getattr(found, "shape", None) != (examples,):
+            result = jax.eval_shape(getattr(task, name), outputs, jax.ShapeDtypeStruct(targets, of))
+            shape = getattr(result, "shape", None)
+            if shape != (examples,):
                 raise ConfigError(
-                    f"task: {name} gives {getattr(found, 'shape', found)} for {examples} examples, "
-                    f"needs one number for each, ({examples},)."
+                    f"task: {name} gives {result if shape is None else shape} for {examples} "
+                    f"examples, needs one number for each, ({examples},)."
                 )
     elif outputs.shape != (examples, width) or outputs.dtype != jnp.float32:
         each = "class" if task.counts_classes else "number of a target"

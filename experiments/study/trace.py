@@ -48,11 +48,11 @@ def trace(study: Study, data_dir: Path | None = None) -> Traced:
         with blame(f"norms[{label!r}]"):
             models[label] = find_model(study, norm, examples.shape, examples.outputs)
         first = next(iter(models.values()))
-        for what in ("layers", "places"):
-            mine, others = getattr(models[label], what), getattr(first, what)
-            if mine != others:
+        for kind in ("layers", "places"):
+            own, others = getattr(models[label], kind), getattr(first, kind)
+            if own != others:
                 raise ConfigError(
-                    f"norms[{label!r}]: the network's {what} are {', '.join(mine)}; all networks "
+                    f"norms[{label!r}]: the network's {kind} are {', '.join(own)}; all networks "
                     f"of a study need the same, here {', '.join(others)}."
                 )
     return Traced(study, examples, models)

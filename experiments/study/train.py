@@ -59,7 +59,7 @@ class RunState(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one step saw and did; XLA computes of it what is used."""
+    """Inputs and results of one step, of which XLA computes those that are used."""
 
     loss: jax.Array
     params: Any
@@ -83,7 +83,7 @@ class Run(NamedTuple):
 
 
 def make_run(study: Study, model: Model, axis_name: str | None = None) -> Run:
-    """A run of `study` with the network `model`.
+    """Returns a run of `study` with the network `model`.
 
     With an `axis_name` of `shard_map` each device along it takes its share of every batch, and all
     come to the same state. What `evaluate` does is done on every device, in whole.
@@ -106,17 +106,17 @@ def make_run(study: Study, model: Model, axis_name: str | None = None) -> Run:
 def make_optimizer(
     study: Study, learning_rate: jax.Array, values: dict[str, Any]
 ) -> optax.GradientTransformation:
-    """The optimizer of `study`; a learning rate is a number like any other and may be traced."""
+    """Makes the optimizer of `study`; a learning rate is a number like others and may be traced."""
     optimizer: Any = study.optimizer
     given = {own: values[name] for name, own in NUMBERS.items() if name in values}
     if study.weight_decay is not None:
         given = {"weight_decay": study.weight_decay} | given
     if given:
         optimizer = dataclasses.replace(optimizer, **given)
-    found = optimizer(scheduled(learning_rate, study.schedule, study.warmup, study.steps))
+    transformation = optimizer(scheduled(learning_rate, study.schedule, study.warmup, study.steps))
     if study.clip is None:
-        return found
-    return optax.chain(optax.clip_by_global_norm(study.clip), found)
+        return transformation
+    return optax.chain(optax.clip_by_global_norm(study.clip), transformation)
 
 
 def _init(
@@ -194,20 +194,20 @@ def _advance(
         return state, (taken.loss, taken.gradient, sizes(taken.gradient), ratio)
 
     def block(i: jax.Array, carry: tuple[RunState, Any]) -> tuple[RunState, Any]:
-        state, seen = carry
+        state, measures = carry
         state, losses = jax.lax.fori_loop(0, plain[i], one_step, (state, jnp.float32(0)))
         state, pair = jax.lax.scan(measured_step, state, length=2)
         pair_losses, gradients, norms, ratios = pair
         first, second = (jax.tree.map(lambda g, i=i: g[i], gradients) for i in range(2))
         new = (losses + jnp.sum(pair_losses), norms, ratios, cosine(first, second))
-        return state, jax.tree.map(lambda every, one: every.at[i].set(one), seen, new)
+        return state, jax.tree.map(lambda every, one: every.at[i].set(one), measures, new)
 
     # One program for windows of every length: of pairs that this one lacks nothing is written.
     full = (len(plain), 2, len(model.kernels))
-    seen = tuple(jnp.zeros(shape) for shape in (full[:1], full, full, full[:1]))
+    measures = tuple(jnp.zeros(shape) for shape in (full[:1], full, full, full[:1]))
     is_pair = plain >= 0
-    state, seen = jax.lax.fori_loop(0, jnp.sum(is_pair), block, (state, seen))
-    losses, norms, ratios, cosines = seen
+    state, measures = jax.lax.fori_loop(0, jnp.sum(is_pair), block, (state, measures))
+    losses, norms, ratios, cosines = measures
     pairs, steps = (
         jnp.sum(jnp.where(is_pair, each, 0)).astype(jnp.float32) for each in (1, plain + 2)
     )
@@ -289,7 +289,7 @@ def blank(like: Any) -> jax.Array:
 
 
 def key_of(seed: jax.Array, *stream: int | jax.Array) -> jax.Array:
-    """The key of a seed's random numbers that `stream` tells from its others."""
+    """Returns the key of a seed's random numbers that `stream` tells from its others."""
     key = jax.random.key(seed)
     for number in stream:
         key = jax.random.fold_in(key, number)
@@ -299,7 +299,7 @@ def key_of(seed: jax.Array, *stream: int | jax.Array) -> jax.Array:
 def _draw(
     data: Examples, key: jax.Array, batch_size: int, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """A batch drawn with replacement: an epoch's permutation would cost as much as training.
+    """Draws a batch with replacement: an epoch's permutation would cost as much as training.
 
     With an `axis_name`, this device's share of it: consecutive examples, as many as the others'.
     """

@@ -62,7 +62,7 @@ def show(value: Any) -> str:
 
 def _arguments(value: Any) -> list[str]:
     """Returns the fields of a dataclass that are not their defaults, those without one unnamed."""
-    required, found = [], {}
+    required, changed = [], {}
     for field in dataclasses.fields(value):
         own = getattr(value, field.name)
         # Flax gives every module a parent and a name.
@@ -75,8 +75,8 @@ def _arguments(value: Any) -> list[str]:
         if default is dataclasses.MISSING:
             required.append(show(own))
         elif show(own) != show(default):
-            found[field.name] = own
-    return [*required, *_options(found)]
+            changed[field.name] = own
+    return [*required, *_options(changed)]
 
 
 def _options(options: Mapping[str, Any]) -> list[str]:
@@ -84,8 +84,8 @@ def _options(options: Mapping[str, Any]) -> list[str]:
 
 
 @contextmanager
-def blame(what: str) -> Iterator[None]:
-    """Turns what code of the user's raises into one line: `what`, the error, its file and line.
+def blame(code: str) -> Iterator[None]:
+    """Turns what code of the user's raises into one line: `code`, the error, its file and line.
 
     Raises:
         ConfigError: with that line; of our own errors, which are one line already, as they are.
@@ -95,15 +95,15 @@ def blame(what: str) -> Iterator[None]:
     except (ConfigError, DataError):
         raise
     except Exception as error:
-        raise ConfigError(f"{what}: {explain(error)}") from error
+        raise ConfigError(f"{code}: {explain(error)}") from error
 
 
 def explain(error: Exception) -> str:
     """Returns an error's type and first sentence, and the user's line that it came from."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     frames = [at for at in traceback.extract_tb(error.__traceback__) if _is_users(at.filename)]
-    return f"{said} ({frames[-1].filename}:{frames[-1].lineno})" if frames else said
+    return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
 
 
 _NOT_USERS = (
@@ -119,7 +119,7 @@ def _is_users(filename: str) -> bool:
 
 
 def check(owner: Any, field: str, allows: Callable[[Any], bool], allowed: str) -> None:
-    """Sees that a field of `owner` is as it must be; makes Python's numbers of others, and tuples.
+    """Checks a field of `owner`, and makes numbers Python's numbers and sequences tuples.
 
     Raises:
         ConfigError: naming the field, its value and what is allowed.
@@ -147,7 +147,7 @@ def as_python(value: Any) -> Any:
 
 
 def check_flags(owner: Any, *fields: str) -> None:
-    """Sees that fields of `owner` are True or False, as `check` does."""
+    """Checks that fields of `owner` are True or False, as `check` does."""
     for field in fields:
         check(owner, field, lambda flag: isinstance(flag, bool), "True or False")
 
@@ -164,7 +164,7 @@ def whole(lowest: int, highest: float = LARGEST_WHOLE) -> Callable[[Any], bool]:
 
 
 def real(value: Any) -> bool:
-    """Whether `value` is a number, and one as float32 too."""
+    """Tells whether `value` is a number, and one as float32 too."""
     if type(value) not in (int, float) or not math.isfinite(value):
         return False
     return value == 0 or float(np.finfo(np.float32).tiny) <= abs(value) <= 3e38
@@ -191,7 +191,7 @@ def one_or_several(allows: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def tuple_of(allows: Callable[[Any], bool], *, distinct: bool = False) -> Callable[[Any], bool]:
-    """Whether a value is a tuple of what `allows` allows; `distinct` also as float32."""
+    """Tells whether a value is a tuple of what `allows` allows; `distinct` also as float32."""
 
     def is_one(value: Any) -> bool:
         if not (isinstance(value, tuple) and value and all(map(allows, value))):

@@ -25,7 +25,7 @@ def add(folder: Path, names: Iterable[str]) -> None:
 
 
 def read(folder: Path, name: str) -> bytes:
-    """The content of a file in `folder`, if that is what was noted.
+    """Returns the content of a file in `folder`, if that is what was noted.
 
     Raises:
         DamagedError: when it is not, or nothing was noted, or it cannot be read.
@@ -44,7 +44,7 @@ def read(folder: Path, name: str) -> bytes:
 
 
 def is_right(folder: Path, name: str) -> bool:
-    """Whether the file of this name in `folder` is as it was noted."""
+    """Tells whether the file of this name in `folder` is as it was noted."""
     try:
         read(folder, name)
     except DamagedError:
@@ -53,7 +53,7 @@ def is_right(folder: Path, name: str) -> bool:
 
 
 def names(folder: Path) -> list[str]:
-    """The files in `folder` of which a checksum was noted."""
+    """Returns the files in `folder` of which a checksum was noted."""
     return [*_read(folder)]
 
 

@@ -11,7 +11,7 @@ Console = rich.console.Console
 
 
 def make_console(**options: Any) -> Console:
-    """A console for text as it is: no markup, no `:emoji:`, no colours by guess, no controls.
+    """Makes a console for text as it is: no markup, `:emoji:`, colours by guess or controls.
 
     Args:
         options: Of `rich.console.Console`: `stderr`, `quiet`, `file`, `width`.
@@ -20,7 +20,7 @@ def make_console(**options: Any) -> Console:
 
 
 def printable(text: str) -> str:
-    """`text` with what would move a cursor or colour a terminal written as an escape."""
+    """Writes what in `text` would move a cursor or colour a terminal as an escape."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 

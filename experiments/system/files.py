@@ -40,7 +40,7 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Sees, before what is to be written there is made, that it can be; makes the folder.
+    """Checks that a file can be written there before its content is made; makes the folder.
 
     Raises:
         OutputError: when it cannot.
@@ -59,7 +59,7 @@ def check_writable(path: Path) -> None:
 
 @contextmanager
 def saving(path: Path) -> Iterator[None]:
-    """An OSError within it becomes a SaveError of `path`."""
+    """Makes an OSError within it a SaveError of `path`."""
     try:
         yield
     except OSError as error:

@@ -25,7 +25,7 @@ class Interrupted(Exception):
 
 
 def never() -> None:
-    """A `Stop` that does not come."""
+    """Returns a `Stop` that does not come."""
 
 
 def end_at_ctrl_c() -> None:
@@ -44,7 +44,7 @@ def end_at_ctrl_c() -> None:
 
 @contextmanager
 def listening() -> Iterator[Stop]:
-    """Within it, the first of SIGNALS is only noted; a second Ctrl-C or SIGTERM ends at once.
+    """Only notes the first of SIGNALS within it; a second Ctrl-C or SIGTERM ends at once.
 
     A SIGHUP that is ignored, as under nohup, stays so. In a thread other than the main one signals
     cannot be heard, and nothing changes.
@@ -53,13 +53,13 @@ def listening() -> Iterator[Stop]:
         yield never
         return
     heard: list[int] = []
-    ear, mouth = os.pipe()
-    os.set_blocking(mouth, False)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
 
     def listen() -> None:
         # A thread of its own: Python's handlers wait until a compilation or a window of steps is
         # over, and who asks twice will not.
-        while number := os.read(ear, 1)[0]:
+        while number := os.read(reader, 1)[0]:
             if heard and number in _SECOND:
                 os._exit(128 + number)
             if number in SIGNALS:
@@ -71,7 +71,7 @@ def listening() -> Iterator[Stop]:
         for number in SIGNALS
         if number in _SECOND or signal.getsignal(number) is not signal.SIG_IGN
     }
-    woken_before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    woken_before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     listener.start()
     try:
         yield lambda: heard[0] if heard else None
@@ -79,7 +79,7 @@ def listening() -> Iterator[Stop]:
         signal.set_wakeup_fd(woken_before)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.write(mouth, bytes(1))
+        os.write(writer, bytes(1))
         listener.join()
-        os.close(mouth)
-        os.close(ear)
+        os.close(writer)
+        os.close(reader)

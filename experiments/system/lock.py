@@ -35,7 +35,7 @@ class Held(NamedTuple):
 
 
 def unlocked() -> Held:
-    """A folder that nobody holds, where there are no locks."""
+    """Returns a folder that nobody holds, where there are no locks."""
     return Held(None, lambda: None)
 
 
@@ -61,8 +61,8 @@ def hold(folder: Path) -> Iterator[Held]:
 
     def check() -> None:
         if not _is_at(file, path):
-            said = "was removed; the same command goes on from the last checkpoint"
-            raise SaveError(errno.ESTALE, said, str(path))
+            reason = "was removed; the same command goes on from the last checkpoint"
+            raise SaveError(errno.ESTALE, reason, str(path))
 
     try:
         dead = _read(file)
@@ -78,7 +78,7 @@ def hold(folder: Path) -> Iterator[Held]:
 
 
 def holder(folder: Path) -> str | None:
-    """Who holds `folder`, or None."""
+    """Tells who holds `folder`, or None."""
     with suppress(OSError):
         file = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
         try:
@@ -134,6 +134,6 @@ def _locked(file: int) -> bool:
 
 
 def _read(file: int) -> str | None:
-    """The process that the file names, if it is a lock of ours."""
-    said = os.pread(file, 200, 0).decode(errors="replace").strip()
-    return said if re.fullmatch(r"process \d+ on [\w.-]+", said) else None
+    """Returns the process that the file names, if it is a lock of ours."""
+    holder = os.pread(file, 200, 0).decode(errors="replace").strip()
+    return holder if re.fullmatch(r"process \d+ on [\w.-]+", holder) else None

@@ -65,17 +65,17 @@ def join(meeting: Meeting, say: Callable[[str], None]) -> None:
 
 
 def several() -> bool:
-    """Whether this process is one of several that still need each other."""
+    """Tells whether this process is one of several that still need each other."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_first() -> bool:
-    """Whether this process is the one that reads, writes and speaks."""
+    """Tells whether this process is the one that reads, writes and speaks."""
     return jax.process_index() == 0
 
 
 def agree(number: int) -> int:
-    """The largest `number` that a process came with; ends this process where another has failed.
+    """Returns the largest `number` of any process; ends this one where another has failed.
 
     All processes must call it, and in the same order as everything else that brings them together.
     """
@@ -90,7 +90,7 @@ def on_first(act: Callable[[], object]) -> None:
 
 
 def from_first(make: Callable[[], bytes]) -> bytes:
-    """What `make` returns in process 0, in all of them. The others do not call it."""
+    """Returns in all processes what `make` returns in process 0. The others do not call it."""
     content = make() if is_first() else b""
     if not several():
         return content
@@ -102,8 +102,8 @@ def from_first(make: Callable[[], bytes]) -> bytes:
     return multihost_utils.broadcast_one_to_all(buffer).tobytes()
 
 
-def check_same(what: str, *contents: bytes | memoryview) -> None:
-    """Sees that all processes were given the same `contents`.
+def check_same(kind: str, *contents: bytes | memoryview) -> None:
+    """Checks that all processes were given the same `contents`.
 
     Raises:
         MachinesError: in process 0, when they were not; the others end with it.
@@ -115,22 +115,22 @@ def check_same(what: str, *contents: bytes | memoryview) -> None:
     for content in contents:
         crc = zlib.crc32(content, crc)
     crcs = multihost_utils.process_allgather(np.array(crc, np.uint32))
-    if is_first() and (odd := np.flatnonzero(crcs != crc)).size:
+    if is_first() and (others := np.flatnonzero(crcs != crc)).size:
         raise MachinesError(
-            f"Process {odd[0]} was given {what} other than process 0: give all of them the same."
+            f"Process {others[0]} was given {kind} other than process 0: give all of them the same."
         )
     agree(0)
 
 
 def fetch(tree: Any) -> Any:
-    """The arrays of `tree`, wherever their parts lie, on this machine as numpy's."""
+    """Returns the arrays of `tree`, wherever their parts lie, on this machine as numpy's."""
     if several():
         tree = multihost_utils.process_allgather(tree, tiled=True)
     return jax.device_get(tree)
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:
-    """`tree`, of which every process has all, on the devices of `sharding`."""
+    """Puts `tree`, of which every process has all, on the devices of `sharding`."""
     if not several():
         return jax.device_put(tree, sharding)
 
@@ -143,13 +143,13 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
 
 
 def part() -> None:
-    """From here on this process needs no other. Waits until all have come here."""
+    """Leaves the others when all have come here: from then on this process needs none."""
     jax.distributed.shutdown()
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Within it, a process that exits takes the others along, with its status.
+    """Ends all processes with the status of one that exits within it.
 
     They leave where they next `agree`, in whatever here brings them together but `fetch`. What is
     no exit, a bug or the end of another process, ends this one at once, and JAX then ends the
@@ -201,8 +201,8 @@ def _join_cluster() -> None:
 def _meet(number: int, status: int = 0) -> int:
     if not several():
         return number
-    mine = np.array([number, status], np.int32)
-    numbers, statuses = multihost_utils.process_allgather(mine).T
+    pair = np.array([number, status], np.int32)
+    numbers, statuses = multihost_utils.process_allgather(pair).T
     if status == 0 and statuses.any():
         raise _Elsewhere(int(statuses.max()))
     return int(numbers.max())

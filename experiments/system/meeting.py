@@ -71,7 +71,7 @@ def meet(meeting: Meeting, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def without_proxies() -> Iterator[None]:
-    """Within it, connections are made without a proxy: processes reach each other as they are."""
+    """Has connections within it made without a proxy: processes reach each other directly."""
     names = [name for name in os.environ if name.lower() in _PROXIES]
     proxies = {name: os.environ.pop(name) for name in names}
     try:
@@ -81,7 +81,7 @@ def without_proxies() -> Iterator[None]:
 
 
 def _listen(address: str, host: str, port: int, count: int) -> tuple[socket.socket, str | None]:
-    """A server at that address alone, and the address; at any, where it is another machine's."""
+    """Opens a server at that address alone; at any, where it is another machine's."""
     try:
         family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         try:
@@ -101,15 +101,15 @@ def _listen(address: str, host: str, port: int, count: int) -> tuple[socket.sock
 
 
 def _gather(server: socket.socket, address: str, count: int) -> None:
-    """Process 0: waits until all others have come, and tells them to go on, or why not."""
-    came: dict[int, socket.socket] = {}
+    """Waits, as process 0, until all others have come; tells them to go on, or why not."""
+    connections: dict[int, socket.socket] = {}
     deadline = time.monotonic() + SECONDS_TO_MEET
     server.settimeout(0.2)
     try:
-        while len(came) < count - 1:
-            _check_there(came)
+        while len(connections) < count - 1:
+            _check_there(connections)
             if time.monotonic() > deadline:
-                missing = sorted({*range(1, count)} - {*came})
+                missing = sorted({*range(1, count)} - {*connections})
                 raise MachinesError(
                     f"--coordinator {address}: process {', '.join(map(str, missing))} did not come "
                     f"in {SECONDS_TO_MEET:.0f} s. See what it said, and that this machine can be "
@@ -117,46 +117,46 @@ def _gather(server: socket.socket, address: str, count: int) -> None:
                 )
             with suppress(TimeoutError):
                 connection, _ = server.accept()
-                _let_in(connection, came, count)
-        for connection in came.values():
+                _let_in(connection, connections, count)
+        for connection in connections.values():
             _send(connection, {})
     except MachinesError as error:
-        for connection in came.values():
+        for connection in connections.values():
             with suppress(OSError):
                 _send(connection, {"error": str(error)})
         raise
     finally:
-        for connection in came.values():
+        for connection in connections.values():
             with suppress(OSError):  # who closes first keeps the port for a while
                 _receive(connection)
             connection.close()
 
 
-def _let_in(connection: socket.socket, came: dict[int, socket.socket], count: int) -> None:
+def _let_in(connection: socket.socket, connections: dict[int, socket.socket], count: int) -> None:
     try:
-        said = _receive(connection)
-        index, theirs = said.get("process_id"), said.get("num_processes")
+        message = _receive(connection)
+        index, their_count = message.get("process_id"), message.get("num_processes")
     except OSError:
-        index = theirs = None
-    if type(index) is not int or type(theirs) is not int:  # a stranger
+        index = their_count = None
+    if type(index) is not int or type(their_count) is not int:  # a stranger
         connection.close()
         return
-    if theirs == count and 0 < index < count and index not in came:
-        came[index] = connection
+    if their_count == count and 0 < index < count and index not in connections:
+        connections[index] = connection
         return
     wrong = f"Two processes have --process-id {index}: give each its own."
-    if theirs != count:
+    if their_count != count:
         wrong = (
-            f"Process {index} was given --num-processes {theirs}, process 0 {count}: give all of "
-            "them the same."
+            f"Process {index} was given --num-processes {their_count}, process 0 {count}: give all "
+            "of them the same."
         )
     with connection, suppress(OSError):
         _send(connection, {"error": wrong})
     raise MachinesError(wrong)
 
 
-def _check_there(came: Mapping[int, socket.socket]) -> None:
-    for index, connection in came.items():
+def _check_there(connections: Mapping[int, socket.socket]) -> None:
+    for index, connection in connections.items():
         connection.setblocking(False)
         with suppress(BlockingIOError):
             try:
@@ -168,7 +168,7 @@ def _check_there(came: Mapping[int, socket.socket]) -> None:
 
 
 def _come(address: str, where: tuple[str, int], count: int, index: int) -> None:
-    """Another process: waits until process 0 says that all are there."""
+    """Waits, as a process other than 0, until process 0 says that all are there."""
     with _connect(address, where) as connection:
         try:
             _send(connection, {"process_id": index, "num_processes": count})
@@ -200,13 +200,13 @@ def _connect(address: str, where: tuple[str, int]) -> socket.socket:
         time.sleep(0.2)
 
 
-def _send(connection: socket.socket, said: Mapping[str, Any]) -> None:
+def _send(connection: socket.socket, message: Mapping[str, Any]) -> None:
     connection.settimeout(_SECONDS_TO_ANSWER)
-    connection.sendall(f"{json.dumps(said)}\n".encode())
+    connection.sendall(f"{json.dumps(message)}\n".encode())
 
 
 def _receive(connection: socket.socket, seconds: float = _SECONDS_TO_ANSWER) -> dict[str, Any]:
-    """A line of JSON; OSError when none comes, or another kind."""
+    """Returns a line of JSON; OSError when none comes, or another kind."""
     connection.settimeout(seconds)
     line = b""
     while not line.endswith(b"\n"):
@@ -215,9 +215,9 @@ def _receive(connection: socket.socket, seconds: float = _SECONDS_TO_ANSWER) -> 
         if not part or len(line) > _LONGEST:
             raise ConnectionError(errno.EPROTO, "ended early, or says too much")
     with suppress(ValueError, RecursionError):
-        said = json.loads(line)
-        if isinstance(said, dict):
-            return said
+        message = json.loads(line)
+        if isinstance(message, dict):
+            return message
     raise ConnectionError(errno.EPROTO, "says something else")
 
 

@@ -74,11 +74,11 @@ def _lines(console: Console, total: int, left: _Left) -> Show:
 
     def show(network: str, done: int) -> None:
         nonlocal last
-        said, now = left.say(network, done), time.monotonic()
-        if said == "compiling ..":
-            console.print(f"{network}: {said}", soft_wrap=True)
-        elif said and (done == total or now - last >= SECONDS_BETWEEN_LINES):
-            console.print(f"{network}: {done}/{total} steps, {said}", soft_wrap=True)
+        estimate, now = left.say(network, done), time.monotonic()
+        if estimate == "compiling ..":
+            console.print(f"{network}: {estimate}", soft_wrap=True)
+        elif estimate and (done == total or now - last >= SECONDS_BETWEEN_LINES):
+            console.print(f"{network}: {done}/{total} steps, {estimate}", soft_wrap=True)
             last = now
 
     return show

@@ -22,19 +22,19 @@ def counted(number: int, noun: str) -> str:
 
 
 def is_plain(value: object) -> bool:
-    """Whether `value` is text without controls, halves of characters, or spaces at its ends."""
+    """Tells whether `value` is text without controls, half characters, or spaces at its ends."""
     return isinstance(value, str) and value.isprintable() and value == value.strip() != ""
 
 
 def are_labels(values: Collection[object]) -> bool:
-    """Whether `values` are plain texts that a table gives back, and that readers tell apart."""
+    """Tells whether `values` are plain texts that tables give back and readers tell apart."""
     return all(map(_is_label, values)) and are_told_apart(map(str, values))
 
 
 def are_told_apart(texts: Iterable[str]) -> bool:
-    """Whether no two of `texts` look the same, or are one name to a file system without case."""
-    seen = [unicodedata.normalize("NFKC", text).casefold() for text in texts]
-    return len(set(seen)) == len(seen)
+    """Tells whether no two of `texts` look alike, or are one name where case does not count."""
+    folded = [unicodedata.normalize("NFKC", text).casefold() for text in texts]
+    return len(set(folded)) == len(folded)
 
 
 def _is_label(value: object) -> bool:

@@ -22,7 +22,7 @@ MEETING = pd.DataFrame(
 
 
 class Steps(NamedTuple):
-    """What batch norm computes on the way from `x` to `y`, and what dividing by N-1 changes.
+    """Results of batch norm on the way from `x` to `y`, and of dividing by N-1 instead.
 
     Tables as `x` is for `normalised` and the outputs `y`, a number per feature for the rest.
     The `sample_` fields come from the variance divided by N-1, all others from that by N.

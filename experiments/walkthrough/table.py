@@ -79,7 +79,7 @@ def _text(path: Path) -> str:
 
 
 def _split(path: Path, text: str) -> Lines:
-    """Numbered rows of cells, by the first separator under which all rows have as many cells.
+    """Splits numbered rows into cells, by the first separator that gives all rows as many.
 
     `csv.Sniffer` takes the commas of "1,5;2,5" for separators, and fails on a single column.
     """
@@ -91,14 +91,14 @@ def _split(path: Path, text: str) -> Lines:
 def _separator(path: Path, text: str) -> str:
     beginnings = {s: [cells for _, cells in islice(_rows(path, text, s), 100)] for s in SEPARATORS}
     widths = {s: {len(cells) for cells in rows} for s, rows in beginnings.items()}
-    found = [s for s in SEPARATORS if widths[s] - {1}]
+    fitting = [s for s in SEPARATORS if widths[s] - {1}]
     *others, space = SEPARATORS
     for separator in others:
-        if separator in found and len(widths[separator]) == 1:
+        if separator in fitting and len(widths[separator]) == 1:
             return separator
-    if set(found) - {space}:
-        return found[0]  # of rows unlike each other, which will be said
-    if space in found and (len(widths[space]) == 1 or _parse(beginnings[space][0][0], ".")):
+    if set(fitting) - {space}:
+        return fitting[0]  # of rows unlike each other, which will be said
+    if space in fitting and (len(widths[space]) == 1 or _parse(beginnings[space][0][0], ".")):
         return space
     return others[0]  # one column, perhaps under a name of several words
 
@@ -117,7 +117,7 @@ def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str
 
 
 def _parse(cell: str, decimal: str) -> float | None:
-    """A finite number or None."""
+    """Returns a finite number or None."""
     try:
         value = float(cell.replace(",", ".") if decimal == "," else cell)
     except ValueError:
@@ -126,7 +126,7 @@ def _parse(cell: str, decimal: str) -> float | None:
 
 
 def _decimal_mark(path: Path, lines: Lines) -> str:
-    """A comma if numbers are written with it; refused where it may as well be of thousands."""
+    """Returns a comma if numbers are written with it, unless it may as well be of thousands."""
     with_comma = [
         (line, cell)
         for line, cells in lines
@@ -151,7 +151,7 @@ def _decimal_mark(path: Path, lines: Lines) -> str:
 
 
 def _has_labels(lines: Lines, decimal: str) -> bool:
-    """Whether the first column holds names: words, or whatever is below an empty corner."""
+    """Tells whether the first column holds names: words, or whatever is below an empty corner."""
     corner = lines[0][1][0] == "" and len(lines) > 1
     body = lines[1:] or lines
     return corner or all(cells[0] and _parse(cells[0], decimal) is None for _, cells in body)
@@ -188,9 +188,9 @@ def _number(path: Path, line: int, column: int, cell: str, decimal: str) -> floa
     value = _parse(cell, decimal)
     if value is not None:
         return value
-    came = f"{cell!r} is not a finite number" if cell else "the cell is empty"
+    reason = f"{cell!r} is not a finite number" if cell else "the cell is empty"
     raise ValueError(
-        f"{path}, row {line}, column {column + 1}: {came}; every cell needs one such as 1.5, "
+        f"{path}, row {line}, column {column + 1}: {reason}; every cell needs one such as 1.5, "
         "but for names in the first row and the first column"
     )
 

@@ -11,7 +11,7 @@ from jbn._batch import Batch, Variant
 from jbn._moments import sync_measured
 from jbn._normalize import normalize
 from jbn._numerics.arrays import broadcast_mask, check_batch, per_feature
-from jbn._numerics.devices import group_axis
+from jbn._numerics.devices import restrict_axis
 from jbn._running import update_running
 from jbn._types import Affine, AxisName, Moments, RunningStats
 from jbn._variants import Standard
@@ -48,7 +48,7 @@ def complex_batch_norm(
             "build jbn.nnx.BatchNorm with dtype=jnp.complex64."
         )
     mask = broadcast_mask(mask, x)
-    check_batch(x.real, shared=axis_name is not None or mask is not None)
+    check_batch(x.real, may_be_single=True)
     parts = [
         Batch.of(part, mask, guess, None)
         for part, guess in ((x.real, stats.mean.real), (x.imag, stats.mean.imag))
@@ -57,9 +57,9 @@ def complex_batch_norm(
         lambda *leaves: jnp.stack(leaves), *(part.measure(epsilon) for part in parts)
     )
     if axis_name is not None:
-        measured = sync_measured(measured, group_axis(axis_name, axis_index_groups))
+        measured = sync_measured(measured, restrict_axis(axis_name, axis_index_groups))
     # Both parts in the same units, with the sum of their variances.
-    measured = measured.scaled(jnp.min(measured.frame.factor, axis=0, keepdims=True))
+    measured = measured.with_factor(jnp.min(measured.frame.factor, axis=0, keepdims=True))
     var = jnp.broadcast_to(jnp.sum(measured.var, axis=0), measured.var.shape)
     measured = measured._replace(var=var)
 

@@ -18,7 +18,7 @@ Arrays = dict[str, jax.Array]
 
 
 class FoldReport(NamedTuple):
-    """What was folded.
+    """The norms of a model that were folded, and those that were not.
 
     Attributes:
       folded: the linear layers that each folded norm went into, by paths.
@@ -32,7 +32,7 @@ class FoldReport(NamedTuple):
 
 
 class _NotFolded(Exception):
-    """Says why a norm is not folded."""
+    """A reason why a norm is not folded."""
 
 
 def fold_model(
@@ -89,7 +89,7 @@ def fold_model(
 def _merge(
     trace: Trace, arrays: dict[str, Arrays], path: str, linears: tuple[str, ...], forward: bool
 ) -> dict[str, Arrays]:
-    """The new arrays of a norm and of the linear layers that it is merged into."""
+    """Returns the new arrays of a norm and of the linear layers that it is merged into."""
     norm, own = trace.layers[path], arrays[path]
     assert isinstance(norm, Norm)
     shape = own["mean"].shape
@@ -118,7 +118,7 @@ def _merge(
 def _merge_one(
     linear: Linear, own: Arrays, affine: Affine, shape: tuple[int, ...], forward: bool
 ) -> Arrays:
-    """The new kernel of a linear layer, and the new bias if it has one."""
+    """Returns the new kernel of a linear layer, and the new bias if it has one."""
     kernel, bias = own["kernel"], own.get("bias")
     sides = tuple(kernel.shape[a] for a in (linear.inputs if forward else linear.outputs))
     if shape == sides[-len(shape) :]:
@@ -139,7 +139,7 @@ def _merge_one(
 
 
 def _obstacle(norm: Norm | Linear, own: Arrays) -> str:
-    """Why a norm cannot be merged into any layer, or nothing."""
+    """Tells why a norm cannot be merged into any layer; empty if it can."""
     assert isinstance(norm, Norm)
     if not norm.ends_in_features:
         return "its feature axis is not the last"
@@ -151,7 +151,7 @@ def _obstacle(norm: Norm | Linear, own: Arrays) -> str:
 
 
 def _obstacle_of_linear(linear: Linear, own: Arrays, affine: Affine, forward: bool) -> str:
-    """Why a linear layer cannot take an affine map, or nothing."""
+    """Tells why a linear layer cannot take an affine map; empty if it can."""
     if linear.refused:
         return linear.refused
     if "kernel" not in own:
@@ -182,14 +182,14 @@ def _check_trained(trace: Trace, arrays: dict[str, Arrays]) -> None:
 
 
 def _tolerance(trace: Trace, arrays: dict[str, Arrays], output: Any) -> float:
-    """1e-4, or four units of rounding of the coarsest type in play."""
+    """Returns 1e-4, or four units of rounding of the coarsest type in play."""
     types = trace.types | {leaf.dtype for leaf in jax.tree.leaves((arrays, output))}
     units = [float(jnp.finfo(t).eps) for t in types if jnp.issubdtype(t, jnp.inexact)]
     return max(1e-4, *(4 * unit for unit in units))
 
 
 def _relative_difference(old: Any, new: Any) -> float:
-    """Largest |new - old| of any output beside the largest |old|."""
+    """Returns the largest |new - old| of any output beside the largest |old|."""
     pairs = [
         [np.asarray(leaf, np.complex128) for leaf in pair]
         for pair in zip(*map(jax.tree.leaves, jax.device_get((old, new))))

@@ -18,7 +18,7 @@ from jbn._numerics.layout import feature_axes
 
 
 class Norm(NamedTuple):
-    """A batch norm as the trace met it."""
+    """A batch norm in a traced model."""
 
     epsilon: float
     ends_in_features: bool
@@ -35,7 +35,7 @@ class Neighbours(NamedTuple):
 
 
 class Trace:
-    """What the layers of a model are and which read which, noted while `around` calls them."""
+    """The layers of a model, and which reads which, noted while `around` calls them."""
 
     def __init__(
         self,
@@ -112,12 +112,12 @@ class Trace:
         def linear(paths: tuple[str, ...]) -> tuple[str, ...]:
             return paths if all(isinstance(self.layers[path], Linear) for path in paths) else ()
 
-        found = {}
+        neighbours = {}
         for norm in (path for path, layer in self.layers.items() if isinstance(layer, Norm)):
             sides = linear(before.get(norm, ())), linear(after.get(norm, ()))
             again = tuple(path for path in (norm, *sides[0], *sides[1]) if calls[path] > 1)
-            found[norm] = Neighbours(*sides, again)
-        return found
+            neighbours[norm] = Neighbours(*sides, again)
+        return neighbours
 
 
 def _all_jaxprs(jaxpr: Jaxpr) -> Iterator[Jaxpr]:

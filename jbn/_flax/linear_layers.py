@@ -13,7 +13,7 @@ _UNPADDED = ("VALID", "CIRCULAR", "REFLECT")
 
 
 class Linear(NamedTuple):
-    """How a linear layer stores its kernel, and what it reads."""
+    """The layout of a linear layer's kernel, and the input that it reads."""
 
     inputs: tuple[int, ...] = (-2,)
     """The axes of the kernel that hold the input features."""

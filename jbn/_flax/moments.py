@@ -14,8 +14,8 @@ from jbn._batch_norm import variant_moments
 from jbn._flax.calls import call_arguments, is_frozen
 from jbn._moments import pool_moments
 from jbn._numerics.arrays import as_array
-from jbn._numerics.layout import layout
-from jbn._recalibrate import Drift, population, replace_stats
+from jbn._numerics.layout import Layout
+from jbn._recalibrate import Drift, pool_batches, replace_stats
 from jbn._types import Moments, RunningStats
 from jbn._variants import Standard
 
@@ -32,11 +32,11 @@ def recalibrated_stats(
     `run` gives the moments of each layer for a batch, of size 0 where the layer measured nothing:
     it is frozen. `epsilons` may be filled while it runs.
     """
-    found = population(run, batches)
+    pooled = pool_batches(run, batches)
     new, report = {}, {}
     for path, epsilon in epsilons.items():
-        if path in found and found[path].size.any():
-            new[path], report[path] = replace_stats(stats_of(path), found[path], epsilon)
+        if path in pooled and pooled[path].size.any():
+            new[path], report[path] = replace_stats(stats_of(path), pooled[path], epsilon)
     if not new:
         raise ValueError(f"no batch norm ran with the statistics of a batch. {advice}")
     return new, report
@@ -69,12 +69,12 @@ def _population_variant(layer: Any, call: dict[str, Any]) -> Variant:
     return population_of(layer.variant if given is None else given)
 
 
-def _pool_call(layer: Any, call: dict[str, Any], variant: Variant, seen: Moments) -> Moments:
-    """The moments of what `layer` normalises in a call, pooled with those already `seen`."""
+def _pool_call(layer: Any, call: dict[str, Any], variant: Variant, earlier: Moments) -> Moments:
+    """Pools the moments of what `layer` normalises in a call with those of its `earlier` calls."""
     x, mask = as_array(call["x"], "x"), call.get("mask")
-    where = layout(x, layer.axis)
+    layout = Layout.of(x, layer.axis)
     if mask is not None:
-        mask = where.flatten_mask(as_array(mask, "mask"))
-    moments = variant_moments(where.flatten(x), variant, mask=mask, epsilon=layer.epsilon)
-    moments = jax.tree.map(lambda leaf: leaf.reshape(seen.mean.shape), moments)
-    return pool_moments(jax.tree.map(lambda *pair: jnp.stack(pair), seen, moments))
+        mask = layout.flatten_mask(as_array(mask, "mask"))
+    moments = variant_moments(layout.flatten(x), variant, mask=mask, epsilon=layer.epsilon)
+    moments = jax.tree.map(lambda leaf: leaf.reshape(earlier.mean.shape), moments)
+    return pool_moments(jax.tree.map(lambda *pair: jnp.stack(pair), earlier, moments))

@@ -1,4 +1,4 @@
-"""Types, shapes and masks of the arrays that come in, each question answered once."""
+"""Checks of input arrays: types, shapes, masks and weights."""
 
 import math
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 
@@ -79,6 +80,16 @@ def per_feature(vector: Float[Array, "#C"], x: Array) -> Array:
     return jnp.reshape(vector, (1,) * (x.ndim - 1) + vector.shape)
 
 
+def select(condition: Array, yes: Array | int | float, no: Array | int | float) -> Array:
+    """Does what `jnp.where` does with arrays of one shape and numbers, in an operation of its own.
+
+    `jnp.where` is a function of the program, traced and compiled for each shape and type.
+    """
+    like = yes if isinstance(yes, Array) else no
+    yes, no = (v if isinstance(v, Array) else lax.full_like(like, v) for v in (yes, no))
+    return lax.select(condition, yes, no)
+
+
 def check_inexact(value: Any, name: str) -> Array:
     """Returns `value` as an array of floating-point numbers, which may be complex."""
     x = as_array(value, name)
@@ -128,16 +139,16 @@ def check_filled(x: Array) -> None:
         raise ValueError(f"x of shape {x.shape} holds no examples. Skip empty batches.")
 
 
-def check_batch(value: Any, *, shared: bool) -> Array:
-    """Returns `value` as a batch: two examples at least, unless others hold the rest (`shared`)."""
+def check_batch(value: Any, *, may_be_single: bool) -> Array:
+    """Returns `value` as a batch: of two examples at least, unless it `may_be_single`."""
     x = check_float(value)
-    if x.ndim == 0 or (x.ndim == 1 and not shared):
+    if x.ndim == 0 or (x.ndim == 1 and not may_be_single):
         raise ValueError(
             f"x must have shape (*batch, features), got {x.shape}. One example alone, of shape "
             "(features,), is part of a batch only with an axis_name."
         )
     check_filled(x)
-    if math.prod(x.shape[:-1]) == 1 and not shared:
+    if math.prod(x.shape[:-1]) == 1 and not may_be_single:
         raise ValueError(
             f"x of shape {x.shape} holds one example, whose variance is zero: every output would "
             "be the bias. Use a larger batch (drop the ragged last one), normalize(x, *stats, "

@@ -1,6 +1,6 @@
 """Sums of an array and its products over the batch, about a shift, and their transpose.
 
-By XLA (`sweeps`), or where `make fast` has built it by a native function (`column_sums.cc`), which
+By XLA (`blocks`), or by a native function (`column_sums.cc`) where `make fast` has built it, which
 reads each row once for both sums as the scan does, on all of XLA's threads.
 """
 
@@ -17,8 +17,8 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from jbn._numerics.arrays import per_feature
+from jbn._numerics.blocks import map_batch, sum_batch
 from jbn._numerics.frame import Frame
-from jbn._numerics.sweeps import spread_batch, sum_batch
 
 Vector = Float[Array, "C"]
 
@@ -30,21 +30,21 @@ def sum_squares(x: Float[Array, "*batch C"], frame: Frame) -> tuple[Vector, Vect
     return total, squares
 
 
-def spread(
+def broadcast_line(
     slope: Vector, intercept: Vector, x: Float[Array, "*batch C"], frame: Frame, mean: Vector
 ) -> Float[Array, "*batch C"]:
-    """`slope * (u - mean) + intercept`, `u` being `x` in the units of `frame`.
+    """Returns `slope * (u - mean) + intercept`, `u` being `x` in the units of `frame`.
 
     Its transpose in slope and intercept sums `ct * (u - mean)` and `ct` over the batch.
     """
     if not _is_native(x):
-        return _spread(slope, intercept, x, *frame, mean)
-    return _spread_p.bind(slope, intercept, _rows(x), *frame, mean)[0].reshape(x.shape)
+        return _line(slope, intercept, x, *frame, mean)
+    return _line_p.bind(slope, intercept, _rows(x), *frame, mean)[0].reshape(x.shape)
 
 
 def _squares(x, factor, shift):
     def terms(x):
-        u = Frame(factor, shift).enter(x)
+        u = Frame(factor, shift).convert(x)
         return u, u * u
 
     return sum_batch(terms, x)
@@ -57,16 +57,16 @@ def _products(ct, x, factor, shift, mean):
     return sum_batch(terms, ct, x)
 
 
-def _spread(slope, intercept, x, factor, shift, mean):
+def _line(slope, intercept, x, factor, shift, mean):
     def line(coefficients, x):
         return _centred(x, factor, shift, mean) * coefficients[0] + coefficients[1]
 
-    return spread_batch(line, (slope, intercept), x)
+    return map_batch(line, (slope, intercept), x)
 
 
 def _centred(x, factor, shift, mean):
     # Subtracted in two steps: shift + mean, rounded to one number, would lose digits that count.
-    return Frame(factor, shift).enter(x) - per_feature(mean, x)
+    return Frame(factor, shift).convert(x) - per_feature(mean, x)
 
 
 LIBRARY = Path(__file__).with_name("column_sums.so")
@@ -98,7 +98,7 @@ def _rows(x: Array) -> Array:
 
 
 def _primitive(name: str, by_xla: Callable, like: int, results: int) -> Primitive:
-    """A primitive with as many results as said, each shaped as the operand number `like`.
+    """Makes a primitive of `results` results, each shaped as the operand number `like`.
 
     Operands have shape (N, C) or (C,), and any mapped axes before.
     """
@@ -109,8 +109,8 @@ def _primitive(name: str, by_xla: Callable, like: int, results: int) -> Primitiv
         function = by_xla
         for _ in range(operands[-1].ndim - 1):
             function = jax.vmap(function)
-        found = function(*operands)
-        return found if isinstance(found, tuple) else (found,)
+        values = function(*operands)
+        return values if isinstance(values, tuple) else (values,)
 
     def batch(operands, axes):
         size = next(o.shape[axis] for o, axis in zip(operands, axes) if axis is not None)
@@ -139,39 +139,39 @@ def _primitive(name: str, by_xla: Callable, like: int, results: int) -> Primitiv
 
 _squares_p = _primitive("jbn_squares", _squares, like=1, results=2)
 _products_p = _primitive("jbn_products", _products, like=2, results=2)
-_spread_p = _primitive("jbn_spread", _spread, like=2, results=1)
+_line_p = _primitive("jbn_line", _line, like=2, results=1)
 
 
 def _derive(primitive: Primitive, linear: int) -> None:
     """Gives `primitive`, linear in its first operands, its derivative."""
 
     def jvp(operands, tangents):
-        found = primitive.bind(*operands)
-        parts = []
+        values = primitive.bind(*operands)
+        terms = []
         if any(type(t) is not ad.Zero for t in tangents[:linear]):
             along = map(ad.instantiate_zeros, tangents[:linear])
-            parts.append(primitive.bind(*along, *operands[linear:]))
+            terms.append(primitive.bind(*along, *operands[linear:]))
         if any(type(t) is not ad.Zero for t in tangents[linear:]):
             along = tuple(map(ad.instantiate_zeros, tangents[linear:]))
-            rest = partial(primitive.impl, *operands[:linear])
-            parts.append(jax.jvp(rest, tuple(operands[linear:]), along)[1])
-        return found, [sum(each[1:], each[0]) for each in zip(*parts)]
+            nonlinear = partial(primitive.impl, *operands[:linear])
+            terms.append(jax.jvp(nonlinear, tuple(operands[linear:]), along)[1])
+        return values, [sum(each[1:], each[0]) for each in zip(*terms)]
 
     ad.primitive_jvps[primitive] = jvp
 
 
 def _transpose_products(cts, _, *rest):
     slope, intercept = map(ad.instantiate_zeros, cts)
-    return _spread_p.bind(slope, intercept, *rest) + [None] * len(rest)
+    return _line_p.bind(slope, intercept, *rest) + [None] * len(rest)
 
 
-def _transpose_spread(cts, slope, intercept, *rest):
+def _transpose_line(cts, slope, intercept, *rest):
     sums = _products_p.bind(*map(ad.instantiate_zeros, cts), *rest)
     wanted = map(ad.is_undefined_primal, (slope, intercept))
     return [s if is_wanted else None for s, is_wanted in zip(sums, wanted)] + [None] * len(rest)
 
 
 _derive(_products_p, linear=1)
-_derive(_spread_p, linear=2)
+_derive(_line_p, linear=2)
 ad.primitive_transposes[_products_p] = _transpose_products
-ad.primitive_transposes[_spread_p] = _transpose_spread
+ad.primitive_transposes[_line_p] = _transpose_line

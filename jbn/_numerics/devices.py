@@ -23,7 +23,7 @@ class AxisGroups:
 Devices: TypeAlias = AxisName | AxisGroups
 
 
-def group_axis(
+def restrict_axis(
     axis_name: AxisName | None, groups: Iterable[Iterable[int]] | None
 ) -> Devices | None:
     """Restricts `axis_name` to `groups` if there are any."""
@@ -34,7 +34,7 @@ def group_axis(
     return AxisGroups(axis_name, tuple(tuple(group) for group in groups))
 
 
-def gather(tree, axis: Devices) -> tuple[Any, Bool[Array, "K"]]:
+def gather_vectors(tree, axis: Devices) -> tuple[Any, Bool[Array, "K"]]:
     """Stacks every device's vectors along a new first axis, on all devices, in one collective.
 
     Also says which of them are of this device's group; without groups, all.

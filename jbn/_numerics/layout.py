@@ -1,4 +1,4 @@
-"""Feature axes anywhere in an input: to the last axis and back."""
+"""Layouts of inputs: feature axes anywhere, moved to the last axis and back."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,12 +27,22 @@ def feature_axes(ndim: int, axis: int | Sequence[int]) -> tuple[int, ...]:
 
 
 class Layout(NamedTuple):
-    """Where an input's batch and feature axes are; made by `layout`."""
+    """Axes of an input, those of the batch and those of the features."""
 
     order: tuple[int, ...]
     """The input's axes, those of the batch first."""
     batch: tuple[int, ...]
+    """The sizes of the batch axes."""
     features: tuple[int, ...]
+    """The sizes of the feature axes."""
+
+    @classmethod
+    def of(cls, x: Array, axis: int | Sequence[int]) -> "Layout":
+        """Describes the layout of `x` with its features on `axis`."""
+        axes = feature_axes(x.ndim, axis)
+        order = (*(a for a in range(x.ndim) if a not in axes), *axes)
+        moved = tuple(x.shape[a] for a in order)
+        return cls(order, batch=moved[: -len(axes)], features=moved[-len(axes) :])
 
     def flatten(self, x: Array) -> Array:
         """Moves all features of `x` to one last axis, with at least one axis before."""
@@ -58,20 +68,12 @@ class Layout(NamedTuple):
         shape = (1,) * (len(self.order) - mask.ndim) + mask.shape
         moved = tuple(shape[a] for a in self.order) if len(shape) == len(self.order) else ()
         if not moved or any(m not in (1, n) for m, n in zip(moved, batch + features)):
-            came = tuple((batch + features)[self.order.index(a)] for a in range(len(self.order)))
+            shape = tuple((batch + features)[self.order.index(a)] for a in range(len(self.order)))
             raise ValueError(
-                f"mask of shape {mask.shape} does not fit x of shape {came}. It must be flags per "
+                f"mask of shape {mask.shape} does not fit x of shape {shape}. It must be flags per "
                 f"example, {batch}, or broadcast against x."
             )
         mask = jnp.transpose(mask.reshape(shape), self.order)
         if any(n > 1 for n in moved[len(batch) :]):
             mask = jnp.broadcast_to(mask, (*moved[: len(batch)], *features))
         return mask.reshape(*(moved[: len(batch)] or (1,)), -1)
-
-
-def layout(x: Array, axis: int | Sequence[int]) -> Layout:
-    """Describes the layout of `x` with its features on `axis`."""
-    axes = feature_axes(x.ndim, axis)
-    order = (*(a for a in range(x.ndim) if a not in axes), *axes)
-    moved = tuple(x.shape[a] for a in order)
-    return Layout(order, batch=moved[: -len(axes)], features=moved[-len(axes) :])

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jbn._numerics.arrays import batch_axes, per_feature
+from jbn._numerics.arrays import batch_axes, per_feature, select
+from jbn._numerics.blocks import sum_batch
 from jbn._numerics.columns import sum_squares
 from jbn._numerics.frame import Frame, better_frame, frame_about, is_settled, unit_frame
 from jbn._numerics.sharding import like_features
-from jbn._numerics.sweeps import sum_batch
 from jbn._types import Moments
 
 # Sweeps that a feature may take: a guess that is 1e30 deviations away takes six.
@@ -42,7 +42,7 @@ class Values(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Moments in the units of a frame: `mean` is what is left of the mean about its shift."""
+    """Moments in the units of a frame: `mean` is the mean less the frame's shift."""
 
     frame: Frame
     mean: Float[Array, "C"]
@@ -58,9 +58,9 @@ class Measured(NamedTuple):
         """
         mean, var, size = moments
         measured = cls(Frame(jnp.ones_like(mean), mean), moments.remainder, var, size)
-        return measured.scaled(jnp.where(var > 2.0**32, 2.0**-32, jnp.ones_like(var)))
+        return measured.with_factor(select(var > 2.0**32, 2.0**-32, jnp.ones_like(var)))
 
-    def scaled(self, factor: Float[Array, "C"]) -> "Measured":
+    def with_factor(self, factor: Float[Array, "C"]) -> "Measured":
         """Returns the moments in the units of another factor."""
         factor = jnp.broadcast_to(factor, self.mean.shape)
         ratio = factor / self.frame.factor
@@ -70,7 +70,7 @@ class Measured(NamedTuple):
 
     def moments(self) -> Moments:
         """Returns the moments in the units of the data; a variance beyond its type is inf."""
-        frame, mean, var, size = self.scaled(jnp.ones_like(self.mean))
+        frame, mean, var, size = self.with_factor(jnp.ones_like(self.mean))
         total, remainder = two_sum(frame.shift, mean)
         return Moments(total, var, size, remainder)
 
@@ -107,7 +107,7 @@ def sample_size(x: Array, mask: Array | None, dtype) -> Float[Array, "C"]:
     return jnp.broadcast_to(size, x.shape[-1:])
 
 
-def counted(mask: Array | None, term: Array) -> Array:
+def zero_excluded(mask: Array | None, term: Array) -> Array:
     """Zeroes `term` where `mask` does not count."""
     return term if mask is None else jnp.where(mask, term, jnp.zeros_like(term))
 
@@ -116,6 +116,7 @@ def counted(mask: Array | None, term: Array) -> Array:
 def _measure(values: Values, mask, size, guess, epsilon) -> tuple[Frame, Array, Array]:
     """Returns the frame that served, and mean and variance in it."""
 
+    @partial(jax.jit, inline=True)  # traced once, for the loop and for the sweep before it
     def sweep(carry):
         _, state = carry
         frame = Frame(state[1], state[2])
@@ -139,22 +140,22 @@ def _measure(values: Values, mask, size, guess, epsilon) -> tuple[Frame, Array, 
     return Frame(factor, shift), mean, var
 
 
-def _after_sweep(left: Array, frame: Frame, mean: Array, var: Array, epsilon: Array) -> Array:
+def _after_sweep(remaining: Array, frame: Frame, mean: Array, var: Array, epsilon: Array) -> Array:
     """Returns the sweeps that each feature still needs, and a frame with mean and variance."""
-    settled = is_settled(frame, mean, var) | (left <= 1)
+    settled = is_settled(frame, mean, var) | (remaining <= 1)
     unit, better = unit_frame(frame, var, epsilon), better_frame(frame, mean, var)
     ratio = unit.factor / frame.factor
-    # max(nan, 0) is nan: an overflow is no evidence, where inf would give y = bias.
+    # NaN, an overflow, stays NaN: the running statistics skip it, where inf would give y = bias.
     moments = mean * ratio, jnp.maximum(var, 0) * ratio * ratio
-    frame = Frame(*(jnp.where(settled, a, b) for a, b in zip(unit, better)))
-    return jnp.stack([jnp.where(settled, 0, left - 1), *frame, *moments])
+    frame = Frame(*(select(settled, a, b) for a, b in zip(unit, better)))
+    return jnp.stack([select(settled, 0, remaining - 1), *frame, *moments])
 
 
 def _mean_and_var(x: Array, frame: Frame, mask, size) -> tuple[Array, Array]:
     """Sums the moments in the units of `frame`; the variance may be just below zero, or nan."""
 
     def terms(x, mask):
-        u = counted(mask, frame.enter(x))
+        u = zero_excluded(mask, frame.convert(x))
         return u, u * u
 
     if mask is None:
@@ -164,7 +165,7 @@ def _mean_and_var(x: Array, frame: Frame, mask, size) -> tuple[Array, Array]:
         total, squares = sum_batch(terms, x, mask)
     mean = total / size
     var = squares / size - mean * mean
-    return mean, jnp.where(jnp.isfinite(squares), var, jnp.nan)
+    return mean, select(jnp.isfinite(squares), var, jnp.nan)
 
 
 @_measure.defjvp
@@ -177,8 +178,8 @@ def _measure_jvp(primals, tangents):
     # Rematerialised: what waits for the backward pass is x itself, not x - mean beside it.
     @partial(jax.checkpoint, prevent_cse=False)
     def tangent(dx, wide, mask, size, frame, mean):
-        du = counted(mask, dx * per_feature(frame.factor, dx))
-        centred = frame.enter(wide) - per_feature(mean, dx)
+        du = zero_excluded(mask, dx * per_feature(frame.factor, dx))
+        centred = frame.convert(wide) - per_feature(mean, dx)
         axes = batch_axes(dx)
         return jnp.sum(du, axis=axes) / size, 2 * jnp.sum(centred * du, axis=axes) / size
 

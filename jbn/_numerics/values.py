@@ -1,4 +1,4 @@
-"""Numbers, records and variants as users hand them over, each checked once.
+"""Checks of input numbers, records and variants.
 
 A number that JAX traces is checked by its shape and type only; its value is not known yet.
 """
@@ -125,7 +125,7 @@ def check_variant(name: str, value: Any) -> None:
 
 
 def is_schedule(value: Any) -> TypeGuard[Any]:
-    """Whether `value` gives a variant for each step: its `at` is a method, unlike an array's."""
+    """Tells whether `value` has a variant for each step: a method `at`, unlike an array's."""
     return callable(getattr(value, "at", None)) and not isinstance(value, type)
 
 

@@ -1,4 +1,4 @@
-"""Batch norm with parts of its gradient cut: what is the derivative of the statistics good for?"""
+"""Batch norm with the gradient through its mean, its variance or both stopped."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Batch renormalization: train with what inference will use, as far as the batch allows."""
+"""Batch renormalization: the batch's statistics, corrected towards the running ones."""
 
 from dataclasses import dataclass, fields
 

@@ -1,4 +1,4 @@
-"""Batch norm by the running statistics also while training, which the batch still moves."""
+"""Batch norm by the running statistics, in training too, while batches still move them."""
 
 from dataclasses import dataclass
 

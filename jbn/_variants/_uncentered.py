@@ -1,4 +1,4 @@
-"""Batch norm without centring: divide by the root mean square, subtract nothing."""
+"""Batch norm without centring: division by the root mean square, and no subtraction."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Uncentered:
         measured = batch.measure(epsilon)
         # In units where the square of the mean is in range too, wherever the mean is.
         origin = lax.stop_gradient(measured.frame.shift + measured.mean)
-        measured = measured.scaled(range_factor(measured.frame.factor, jnp.abs(origin)))
+        measured = measured.with_factor(range_factor(measured.frame.factor, jnp.abs(origin)))
         frame, mean, var, size = measured
         second = var + jnp.square(frame.shift + mean)
         zero = jnp.zeros_like(mean)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Format(NamedTuple):
-    """How a framework names and lays out the arrays of a layer.
+    """Names and layouts that a framework gives the arrays of a layer.
 
     Three tables give the framework's names for Flax's: in a norm, in a Dense or Conv, and in an
     embedding.

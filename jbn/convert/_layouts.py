@@ -70,7 +70,7 @@ def _read_layer(
 
 
 def _has_axes(layer: Layer, vectors_only: bool) -> bool:
-    """Whether the arrays have as many axes as their names need."""
+    """Tells whether the arrays have as many axes as their names need."""
     if "kernel" in layer:
         return layer["kernel"].ndim >= 2
     if "embedding" in layer:
@@ -130,8 +130,8 @@ def check_flattened(layers: Mapping[str, Layer], flatten: Flatten) -> None:
     It reads a number of features that no layer gives out, and that is a multiple of what some Conv
     gives out. `flatten` has the paths where the caller knows.
     """
-    if strangers := flatten.keys() - layers.keys():
-        raise ValueError(f"flatten has {sorted(strangers)}, and the layers are {list(layers)}.")
+    if unknown := flatten.keys() - layers.keys():
+        raise ValueError(f"flatten has {sorted(unknown)}, and the layers are {list(layers)}.")
     kernels = {path: layer["kernel"].shape for path, layer in layers.items() if "kernel" in layer}
     widths = {shape[-1] for shape in kernels.values()}
     channels = {shape[-1] for shape in kernels.values() if len(shape) > 2} - {1}

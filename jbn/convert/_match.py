@@ -1,4 +1,4 @@
-"""Layers of two models that belong together: by `rename`, by name, by shape if one alone fits."""
+"""Matching of two models' layers: by `rename`, by name, or by shape if one alone fits."""
 
 from collections import Counter
 from collections.abc import Mapping

@@ -148,10 +148,10 @@ def put_norms(state: State, layers: Layers) -> dict[Any, Any]:
     """Returns a whole model's state with the vectors of `layers` in the place of its own."""
     format = state.format
     norms = {path: a for path, a in state.layers.items() if format.norm["mean"] in a}
-    if strangers := [path for path in layers if path not in norms]:
+    if unknown := [path for path in layers if path not in norms]:
         raise ValueError(
-            f"{format.framework} target: no batch norm is called {strangers}. It has "
-            f"{list(norms)}. Say which is which: rename={{{strangers[0]!r}: ...}}."
+            f"{format.framework} target: no batch norm is called {unknown}. It has "
+            f"{list(norms)}. Say which is which: rename={{{unknown[0]!r}: ...}}."
         )
     for path in layers:
         refuse_instance_norm(state, path)
@@ -173,8 +173,8 @@ def rename_paths(paths: Iterable[str], rename: Rename | None) -> dict[str, str]:
     """Returns the new path of each: by a mapping of those that change, or a function of all."""
     pairs = {path: path for path in paths}
     if isinstance(rename, Mapping):
-        if strangers := [path for path in rename if path not in pairs]:
-            raise ValueError(f"rename has {strangers}, and the layers are {list(pairs)}.")
+        if unknown := [path for path in rename if path not in pairs]:
+            raise ValueError(f"rename has {unknown}, and the layers are {list(pairs)}.")
         pairs |= rename
     elif rename is not None:
         pairs = {path: rename(path) for path in pairs}

@@ -13,7 +13,7 @@ from jbn.convert._formats import HAIKU, KERAS, LINEN, NNX, TORCH, Format
 
 
 class State(NamedTuple):
-    """What a model holds.
+    """The arrays of a model, by layer.
 
     Attributes:
       format: names and layouts of its framework.
@@ -41,7 +41,7 @@ class State(NamedTuple):
         return cls(format, tree, layers, classes)
 
     def kind(self, path: str) -> str:
-        """The class of a layer in lower case, or the last part of its path, which may tell it."""
+        """Returns the class of a layer, or the last part of its path; in lower case."""
         if self.classes is None:
             return path.rpartition(self.format.separator)[2].lower()
         return self.classes.get(path, "").lower()

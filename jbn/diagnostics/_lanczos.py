@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 def lanczos(
     multiply: Callable[[Array], Array], start: Float[Array, "n"], iterations: int
 ) -> tuple[Float[Array, "m"], Float[Array, "m n"]]:
-    """Ritz values in descending order, and their unit vectors, of `iterations` products.
+    """Returns Ritz values in descending order and their unit vectors, from `iterations` products.
 
     Each direction is made orthogonal to all before it, twice: the short recurrence alone loses
     that within a few steps and then finds large eigenvalues again and again. Once the directions
@@ -33,19 +33,19 @@ def lanczos(
         product = multiply(direction)
         diagonal = jnp.sum(direction * product)
         rest = orthogonal(product, basis)
-        off_diagonal = jnp.sqrt(jnp.sum(jnp.square(rest)))
+        off_diagonal = _length(rest)
         scale = jnp.maximum(scale, jnp.abs(diagonal) + off_diagonal)
         exhausted = off_diagonal <= tiny * scale
         # Any direction outside the basis: start, turned about, shares no symmetry with it.
         fresh = jnp.roll(start, step + 1)
-        following = jnp.where(exhausted, fresh / jnp.sqrt(jnp.sum(jnp.square(fresh))), rest)
-        following = orthogonal(following / jnp.sqrt(jnp.sum(jnp.square(following))), basis)
-        following = following / jnp.sqrt(jnp.sum(jnp.square(following)))
+        following = jnp.where(exhausted, fresh / _length(fresh), rest)
+        # Of length one before it is made orthogonal once more, and again after.
+        following = orthogonal(following / _length(following), basis)
+        following = following / _length(following)
         basis = basis.at[step + 1].set(following, mode="drop")
         return (basis, scale), (diagonal, jnp.where(exhausted, 0, off_diagonal))
 
-    first = start / jnp.sqrt(jnp.sum(jnp.square(start)))
-    basis = jnp.zeros((iterations, size), dtype).at[0].set(first)
+    basis = jnp.zeros((iterations, size), dtype).at[0].set(start / _length(start))
     steps = jnp.arange(iterations)
     (basis, _), (diagonal, off_diagonal) = lax.scan(extend, (basis, jnp.zeros((), dtype)), steps)
     tridiagonal = jnp.diag(diagonal) + jnp.diag(off_diagonal[:-1], 1)
@@ -53,3 +53,7 @@ def lanczos(
     values, mixtures = jnp.linalg.eigh(tridiagonal)
     vectors = jnp.matmul(mixtures.T, basis, precision=lax.Precision.HIGHEST)
     return values[::-1], vectors[::-1]
+
+
+def _length(vector: Array) -> Array:
+    return jnp.sqrt(jnp.sum(jnp.square(vector)))

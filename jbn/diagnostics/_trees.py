@@ -1,4 +1,4 @@
-"""A tree of arrays (parameters, a gradient) taken as one vector, whatever its size or scale."""
+"""Vector arithmetic on trees of arrays: inner products, norms and directions at any scale."""
 
 from collections.abc import Callable
 
@@ -8,13 +8,14 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jbn._numerics.arrays import check_float, statistics_dtype
+from jbn._numerics.frame import clip_to_normal, power_of_two
 from jbn._types import PyTree
 
 LossFn = Callable[[PyTree], Float[Array, ""]]
 
 
 def common_dtype(tree: PyTree) -> jnp.dtype:
-    """What sums over the whole tree are kept in: float32, or float64 if a leaf is."""
+    """Returns the type of sums over the whole tree: float32, or float64 if a leaf is."""
     dtypes = [statistics_dtype(leaf.dtype) for leaf in checked_leaves(tree)]
     return max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
 
@@ -27,7 +28,7 @@ def checked_leaves(tree: PyTree) -> list[Array]:
 
 
 def paths(tree: PyTree) -> list[tuple[str, ...]]:
-    """The path of each leaf, one string a level: ("hidden_1", "kernel")."""
+    """Returns the path of each leaf, one string a level: ("hidden_1", "kernel")."""
     return [
         tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
         for path, _ in jax.tree_util.tree_leaves_with_path(tree)
@@ -35,7 +36,7 @@ def paths(tree: PyTree) -> list[tuple[str, ...]]:
 
 
 def layers(tree: PyTree, depth: int | None) -> dict[str, list[int]]:
-    """The numbers of the leaves of each layer, which the first `depth` levels of a path name."""
+    """Returns the numbers of each layer's leaves: `depth` levels of a path name a layer."""
     checked_leaves(tree)
     groups: dict[str, list[int]] = {}
     for leaf, path in enumerate(paths(tree)):
@@ -61,14 +62,14 @@ def norm(tree: PyTree) -> Float[Array, ""]:
 
 
 def unit(tree: PyTree) -> PyTree:
-    """The tree divided by its norm; NaN if that is zero, since it has no direction."""
+    """Divides the tree by its norm; NaN if that is zero, since it has no direction."""
     scaled, _ = rescale(tree)
     length = jnp.sqrt(inner(scaled, scaled))
     return jax.tree.map(lambda x: x / length, scaled)
 
 
 def rescale(tree: PyTree) -> tuple[PyTree, Float[Array, ""]]:
-    """The tree divided by about its largest element, and that number.
+    """Divides the tree by about its largest element; returns that number too.
 
     Deep networks have gradients of 1e-25 and 1e25, whose squares float32 cannot hold.
     """
@@ -76,17 +77,13 @@ def rescale(tree: PyTree) -> tuple[PyTree, Float[Array, ""]]:
     largest = [jnp.max(jnp.abs(x), initial=0).astype(dtype) for x in jax.tree.leaves(tree)]
     largest = lax.stop_gradient(jnp.max(jnp.stack(largest)))
     # A power of two, so that nothing is rounded; zero and infinity are left as they are.
-    _, exponent = jnp.frexp(largest)
     usable = (largest > 0) & jnp.isfinite(largest)
-    limit = jnp.finfo(dtype).maxexp - 2  # beyond it the inverse of the power is no normal number
-    exponent = jnp.where(usable, jnp.clip(exponent - 1, -limit, limit), 0)
-    one = jnp.ones((), dtype)
-    factor = jnp.ldexp(one, -exponent)
-    return jax.tree.map(lambda x: x.astype(dtype) * factor, tree), jnp.ldexp(one, exponent)
+    scale = clip_to_normal(power_of_two(jnp.where(usable, largest, 1)))
+    return jax.tree.map(lambda x: x.astype(dtype) * (1 / scale), tree), scale
 
 
 def advance(tree: PyTree, direction: PyTree, length: Float[Array, ""]) -> PyTree:
-    """`tree + length * direction`, each leaf in its own type."""
+    """Returns `tree + length * direction`, each leaf in its own type."""
     dtype = common_dtype(tree)
 
     def move(x, d):

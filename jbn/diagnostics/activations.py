@@ -11,7 +11,7 @@ from jbn._numerics.arrays import check_float, statistics_dtype
 def activation_percentiles(
     x: Float[Array, "*batch C"], percentiles: tuple[float, ...] = (15, 50, 85)
 ) -> Float[Array, "P C"]:
-    """The percentiles of each unit over all examples, interpolated linearly between two.
+    """Returns the percentiles of each unit over all examples, interpolated linearly.
 
     Args:
       x: activations, or the inputs of the nonlinearity; features last.
@@ -34,9 +34,9 @@ def activation_percentiles(
     rank = np.array(percentiles) / 100 * (in_order.shape[0] - 1)
     low, high = in_order[np.floor(rank).astype(int)], in_order[np.ceil(rank).astype(int)]
     between = jnp.asarray(rank % 1, in_order.dtype)[:, None]
-    found = jnp.where(between > 0, (1 - between) * low + between * high, low)
+    values = jnp.where(between > 0, (1 - between) * low + between * high, low)
     # NaN is sorted last: a unit that holds one has no percentiles.
-    return jnp.where(jnp.isnan(in_order[-1:]), jnp.nan, found)
+    return jnp.where(jnp.isnan(in_order[-1:]), jnp.nan, values)
 
 
 def dead_units(
@@ -66,7 +66,7 @@ def dead_units(
 
 
 def isometry_gap(x: Float[Array, "N ..."], *, centred: bool = False) -> Float[Array, ""]:
-    r"""How far N representations are from being orthogonal and of one length.
+    r"""Measures how far N representations are from being orthogonal and of one length.
 
     $$\phi = \log \frac{1}{N} \sum_i \lambda_i - \frac{1}{N} \sum_i \log \lambda_i$$
 
@@ -103,7 +103,7 @@ def isometry_gap(x: Float[Array, "N ..."], *, centred: bool = False) -> Float[Ar
 
 
 def effective_rank(x: Float[Array, "N ..."], *, squared: bool = False) -> Float[Array, ""]:
-    r"""The number of directions that N representations spread over, by entropy.
+    r"""Counts the directions that N representations spread over, by entropy.
 
     $$\exp\left( -\sum_i p_i \log p_i \right), \qquad p_i = \frac{\sigma_i}{\sum_j \sigma_j}$$
 
@@ -134,7 +134,7 @@ def effective_rank(x: Float[Array, "N ..."], *, squared: bool = False) -> Float[
 
 
 def participation_ratio(x: Float[Array, "N ..."]) -> Float[Array, ""]:
-    r"""The number of directions that N representations spread over, by second moments.
+    r"""Counts the directions that N representations spread over, by second moments.
 
     $$r = \frac{(\operatorname{tr} M)^2}{\|M\|_F^2}
       = \frac{(\sum_i \lambda_i)^2}{\sum_i \lambda_i^2}, \qquad M = X X^\top$$
@@ -160,7 +160,7 @@ def participation_ratio(x: Float[Array, "N ..."]) -> Float[Array, ""]:
 
 
 def orthogonality_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
-    r"""How far the Gram matrix of N representations is from a multiple of the identity.
+    r"""Measures how far the Gram matrix of N representations is from a multiple of the identity.
 
     $$V = \left\| \frac{X X^\top}{\|X\|_F^2} - \frac{I_N}{N} \right\|_F$$
 
@@ -187,7 +187,7 @@ def orthogonality_gap(x: Float[Array, "N ..."]) -> Float[Array, ""]:
 
 
 def mean_absolute_cosine(x: Float[Array, "N ..."]) -> Float[Array, ""]:
-    r"""How alike the representations of different examples are, whatever their sign.
+    r"""Measures how alike the representations of different examples are, whatever their sign.
 
     $$\frac{2}{N (N - 1)} \sum_{i < j} \frac{|\langle x_i, x_j \rangle|}{\|x_i\| \|x_j\|}$$
 
@@ -217,13 +217,13 @@ def mean_absolute_cosine(x: Float[Array, "N ..."]) -> Float[Array, ""]:
 
 
 def _rows(x: Array) -> Array:
-    """`(examples, features)`, of a type that quantiles and averages can be taken in."""
+    """Returns `(examples, features)`, of a type that quantiles and averages can be taken in."""
     _check_axes(x)
     return x.reshape(-1, x.shape[-1]).astype(statistics_dtype(x.dtype))
 
 
 def _examples(x: Array) -> Array:
-    """One vector per example."""
+    """Returns one vector per example."""
     _check_axes(x)
     return x.reshape(x.shape[0], -1).astype(statistics_dtype(x.dtype))
 
@@ -242,7 +242,7 @@ def _singular_values(examples: Array) -> Array:
 
 
 def _unit_scale(examples: Array) -> Array:
-    """So that squares and fourth powers neither overflow nor vanish."""
+    """Divides by the largest number: fourth powers then neither overflow nor vanish."""
     largest = jnp.max(jnp.abs(examples))
     return examples / jnp.where(largest > 0, largest, 1)
 

@@ -45,8 +45,8 @@ def batch_dependence(
     >>> import jax, jax.numpy as jnp
     >>> x = jax.random.normal(jax.random.key(0), (64, 3))
     >>> centre = lambda x: x - jnp.mean(x, axis=0, keepdims=True)
-    >>> found = batch_dependence(centre, x, jax.random.key(1), batch_size=8)
-    >>> print(0.05 < found < 0.2, batch_dependence(jnp.tanh, x, jax.random.key(1), batch_size=8))
+    >>> share = batch_dependence(centre, x, jax.random.key(1), batch_size=8)
+    >>> print(0.05 < share < 0.2, batch_dependence(jnp.tanh, x, jax.random.key(1), batch_size=8))
     True 0.0
     """
     sizes = {leaf.shape[:1] for leaf in _trees.checked_leaves(examples)}

@@ -1,4 +1,4 @@
-"""Gradients and weights as vectors: how long, how noisy, how steady, and at what angle."""
+"""Gradients as vectors: norms, noise, distances and angles."""
 
 import math
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from jbn.diagnostics import _trees
 
 
 class NoiseScale(NamedTuple):
-    """What `gradient_noise_scale` estimates.
+    """The estimates of `gradient_noise_scale`.
 
     Attributes:
       noise_scale: trace / squared_norm, in examples.
@@ -27,7 +27,7 @@ class NoiseScale(NamedTuple):
 
 
 def gradient_norms(gradients: PyTree, *, depth: int | None = None) -> dict[str, Float[Array, ""]]:
-    r"""The L2 norm of each layer's gradient, by path.
+    r"""Returns the L2 norm of each layer's gradient, by path.
 
     $$\|g_l\|_2 = \sqrt{\textstyle\sum_i g_{l,i}^2}$$
 
@@ -55,7 +55,7 @@ def gradient_norms(gradients: PyTree, *, depth: int | None = None) -> dict[str, 
 
 
 def gradient_noise_scale(gradients: PyTree, *, batch_size: int) -> NoiseScale:
-    r"""The simple noise scale: the batch size at which noise and gradient weigh the same.
+    r"""Estimates the simple noise scale: the batch size at which noise equals gradient.
 
     $$B_\text{simple} = \frac{\operatorname{tr} \Sigma}{|G|^2}, \qquad
       \widehat{\operatorname{tr} \Sigma} = \frac{b}{K - 1} \sum_k |g_k - \bar g|^2, \qquad
@@ -85,15 +85,15 @@ def gradient_noise_scale(gradients: PyTree, *, batch_size: int) -> NoiseScale:
     """
     check_number("batch_size", batch_size, low=0.0, high=math.inf, open_low=True)
     scaled, scale = _trees.rescale(gradients)
-    spread, mean, batches = _spread(scaled)
-    trace = spread * (batch_size / (batches - 1))
+    deviations, mean, batches = _squared_deviations(scaled)
+    trace = deviations * (batch_size / (batches - 1))
     squared_norm = _trees.inner(mean, mean) - trace / (batch_size * batches)
     ratio = trace / squared_norm
     return NoiseScale(ratio, trace * scale * scale, squared_norm * scale * scale)
 
 
 def relative_noise(gradients: PyTree) -> Float[Array, ""]:
-    r"""How much the batch decides the gradient.
+    r"""Measures how much the batch decides the gradient.
 
     $$\frac{\sqrt{\frac{1}{K} \sum_k |g_k - \bar g|^2}}{|\bar g|}$$
 
@@ -114,12 +114,12 @@ def relative_noise(gradients: PyTree) -> Float[Array, ""]:
     0.5
     """
     scaled, _ = _trees.rescale(gradients)
-    spread, mean, batches = _spread(scaled)
-    return jnp.sqrt(spread / batches) / _trees.norm(mean)
+    deviations, mean, batches = _squared_deviations(scaled)
+    return jnp.sqrt(deviations / batches) / _trees.norm(mean)
 
 
 def gradient_cosine(a: PyTree, b: PyTree) -> Float[Array, ""]:
-    r"""The cosine of the angle between two gradients, each taken as one vector.
+    r"""Returns the cosine of the angle between two gradients, each taken as one vector.
 
     $$\frac{\langle a, b \rangle}{\|a\| \|b\|}$$
 
@@ -135,7 +135,7 @@ def gradient_cosine(a: PyTree, b: PyTree) -> Float[Array, ""]:
 
 
 def gradient_distance(a: PyTree, b: PyTree) -> Float[Array, ""]:
-    r"""The L2 distance between two gradients, $\|a - b\|$, in the unit of a gradient.
+    r"""Returns the L2 distance between two gradients, $\|a - b\|$, in the unit of a gradient.
 
     Args:
       a, b: trees of the same structure, such as the gradients of two successive steps.
@@ -149,8 +149,8 @@ def gradient_distance(a: PyTree, b: PyTree) -> Float[Array, ""]:
     return _trees.norm(_trees.minus(a, b))
 
 
-def _spread(gradients: PyTree) -> tuple[Float[Array, ""], PyTree, int]:
-    """The sum over batches of |g_k - mean|^2, the mean, and the number of batches."""
+def _squared_deviations(gradients: PyTree) -> tuple[Float[Array, ""], PyTree, int]:
+    """Returns the sum over batches of |g_k - mean|^2, the mean, and the number of batches."""
     shapes = {leaf.shape[:1] for leaf in _trees.checked_leaves(gradients)}
     if len(shapes) > 1 or shapes & {(), (0,), (1,)}:
         raise ValueError(

@@ -61,7 +61,7 @@ class Sharpness(NamedTuple):
 
 
 def hessian_vector_product(loss_fn: LossFn, params: PyTree, vector: PyTree) -> PyTree:
-    r"""The Hessian of the loss times a vector, at about the cost of two gradients.
+    r"""Multiplies the Hessian of the loss by a vector, at about the cost of two gradients.
 
     $$H v = \left. \frac{d}{dr} \nabla L(\theta + r v) \right|_{r = 0}$$
 
@@ -89,7 +89,7 @@ def hessian_eigenvalues(
     which: Literal["largest", "smallest", "both"] = "largest",
     iterations: int = 40,
 ) -> Eigenpairs:
-    r"""The extreme eigenvalues of the Hessian of the loss, with their sign and their error.
+    r"""Finds the extreme eigenvalues of the Hessian of the loss, with their sign and their error.
 
     $$H v = \lambda v, \qquad H = \nabla^2 L(\theta)$$
 
@@ -117,8 +117,8 @@ def hessian_eigenvalues(
 
     >>> import jax, jax.numpy as jnp
     >>> loss_fn = lambda w: jnp.sum(jnp.array([5.0, 1.0, 0.5, -2.0]) * w**2) / 2
-    >>> found = hessian_eigenvalues(loss_fn, jnp.ones(4), jax.random.key(0), which="both")
-    >>> print(found.values.round(3), bool(found.residuals.max() < 1e-4))
+    >>> pairs = hessian_eigenvalues(loss_fn, jnp.ones(4), jax.random.key(0), which="both")
+    >>> print(pairs.values.round(3), bool(pairs.residuals.max() < 1e-4))
     [ 5. -2.] True
     """
     flat, unravel = _ravel(params)
@@ -218,14 +218,14 @@ def sharpness(
 
     >>> import jax, jax.numpy as jnp
     >>> loss_fn = lambda w: jnp.sum(jnp.array([8.0, 1.0]) * w**2) / 2
-    >>> found = sharpness(loss_fn, jnp.ones(2), jax.random.key(0), learning_rate=0.125)
-    >>> print(found.eigenvalue.round(4), found.scale_free.round(4), found.to_edge.round(4))
+    >>> sharp = sharpness(loss_fn, jnp.ones(2), jax.random.key(0), learning_rate=0.125)
+    >>> print(sharp.eigenvalue.round(4), sharp.scale_free.round(4), sharp.to_edge.round(4))
     8.0 16.0 0.5
     """
     check_number("learning_rate", learning_rate, low=0.0, high=math.inf, open_low=True)
     check_momentum(momentum)
-    found = hessian_eigenvalues(loss_fn, params, key, iterations=iterations)
-    eigenvalue, residual = found.values[0], found.residuals[0]
+    pairs = hessian_eigenvalues(loss_fn, params, key, iterations=iterations)
+    eigenvalue, residual = pairs.values[0], pairs.residuals[0]
     rate, alpha = (jnp.asarray(v, eigenvalue.dtype) for v in (learning_rate, momentum))
     length = _trees.norm(params)
     edge = 2 * (1 + alpha) / rate
@@ -260,8 +260,8 @@ def per_layer(
     >>> import jax, jax.numpy as jnp
     >>> loss_fn = lambda w: jnp.sum(w["a"] ** 2) + 3 * jnp.sum(w["b"] ** 2) + w["a"][0] * w["b"][0]
     >>> params = {"a": jnp.ones(2), "b": jnp.ones(3)}
-    >>> found = per_layer(partial(hessian_trace, key=jax.random.key(0)), loss_fn, params)
-    >>> {path: float(trace) for path, (trace, error) in found.items()}
+    >>> traces = per_layer(partial(hessian_trace, key=jax.random.key(0)), loss_fn, params)
+    >>> {path: float(trace) for path, (trace, error) in traces.items()}
     {'a': 4.0, 'b': 18.0}
     """
     leaves, structure = jax.tree.flatten(params)
@@ -277,7 +277,7 @@ def per_layer(
 
 
 def _ravel(params: PyTree) -> tuple[Array, Callable[[Array], PyTree]]:
-    """The parameters as one vector of one type, and the way back to each array's own."""
+    """Returns the parameters as one vector of one type, and the way back to each array's own."""
     dtype = _trees.common_dtype(params)
     flat, unravel = ravel_pytree(jax.tree.map(lambda x: x.astype(dtype), params))
 

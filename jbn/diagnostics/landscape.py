@@ -13,7 +13,7 @@ from jbn.diagnostics._trees import LossFn
 
 
 class AlongGradient(NamedTuple):
-    """What `along_gradient` meets, at each of S step sizes and over all of them.
+    """The loss and its gradients along a gradient, at each of S step sizes and over all of them.
 
     Attributes:
       loss: after a step of each size.
@@ -33,7 +33,7 @@ class AlongGradient(NamedTuple):
 
 
 def along_gradient(loss_fn: LossFn, params: PyTree, step_sizes: Float[Array, "S"]) -> AlongGradient:
-    r"""Loss variation, gradient predictiveness and effective beta-smoothness along the gradient.
+    r"""Measures loss variation, gradient predictiveness and beta-smoothness along the gradient.
 
     With $g = \nabla L(\theta)$ and step sizes $a$,
 
@@ -58,8 +58,8 @@ def along_gradient(loss_fn: LossFn, params: PyTree, step_sizes: Float[Array, "S"
 
     >>> import jax.numpy as jnp
     >>> loss_fn = lambda w: jnp.sum(jnp.array([1.0, 4.0]) * w**2) / 2
-    >>> seen = along_gradient(loss_fn, jnp.array([0.0, 1.0]), jnp.array([0.25, 0.5]))
-    >>> print(seen.loss, seen.gradient_predictiveness, seen.beta_smoothness)
+    >>> along = along_gradient(loss_fn, jnp.array([0.0, 1.0]), jnp.array([0.25, 0.5]))
+    >>> print(along.loss, along.gradient_predictiveness, along.beta_smoothness)
     [0. 2.] 8.0 4.0
     """
     dtype = _trees.common_dtype(params)

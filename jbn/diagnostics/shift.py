@@ -1,4 +1,4 @@
-"""Internal covariate shift, both ways it has been defined: of activations, and of gradients."""
+"""Internal covariate shift by both definitions: of activations, and of gradients."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,7 +17,7 @@ from jbn.diagnostics.gradients import gradient_cosine, gradient_distance
 
 
 class ActivationShift(NamedTuple):
-    """How the distribution of each unit moved.
+    """The shift of each unit's distribution.
 
     Attributes:
       mean: the new mean less the old, in old standard deviations.
@@ -29,7 +29,7 @@ class ActivationShift(NamedTuple):
 
 
 class GradientShift(NamedTuple):
-    """How each of L layers' gradient changed because the layers below it moved.
+    """The change of each of L layers' gradients because the layers below it moved.
 
     Attributes:
       distance: between the two gradients, in the unit of a gradient.
@@ -45,7 +45,7 @@ class GradientShift(NamedTuple):
 def activation_shift(
     before: Float[Array, "*batch C"], after: Float[Array, "*other C"]
 ) -> ActivationShift:
-    r"""The drift of each unit's mean and standard deviation between two sets of activations.
+    r"""Measures the drift of each unit's mean and deviation between two sets of activations.
 
     $$\frac{\mu' - \mu}{\sigma}, \qquad \log \frac{\sigma'}{\sigma}$$
 
@@ -83,7 +83,7 @@ def gradient_shift(
     *,
     unmoved: Sequence[str] = (),
 ) -> GradientShift:
-    r"""How much each layer's gradient changes once the layers below it have moved.
+    r"""Measures how much each layer's gradient changes once the layers below it have moved.
 
     $$\|G_i - G_i'\| \quad \text{and} \quad \cos(G_i, G_i'), \qquad
       G_i = \nabla_{W_i} L(W_1, \dots, W_k), \quad
@@ -144,7 +144,7 @@ def gradient_shift(
 def _members(
     params: PyTree, layers: Sequence[str | Sequence[str]], unmoved: Sequence[str]
 ) -> list[list[int]]:
-    """The leaves of each layer, by number."""
+    """Returns the leaves of each layer, by number."""
     paths = _trees.paths(params)
     members = []
     for layer in [*layers, unmoved]:
@@ -163,9 +163,9 @@ def _members(
         raise ValueError(
             f"layers must be disjoint and at least one, got {layers!r} and unmoved={unmoved!r}."
         )
-    if left := sorted(set(range(len(paths))) - set(taken)):
+    if unnamed := sorted(set(range(len(paths))) - set(taken)):
         raise ValueError(
-            f"layers leave {', '.join('/'.join(paths[i]) for i in left)} unmoved. Put each into "
+            f"layers leave {', '.join('/'.join(paths[i]) for i in unnamed)} unmoved. Put each into "
             'its layer, as in ("hidden_1", "norm_1"), or name it in unmoved=.'
         )
     return members[:-1]

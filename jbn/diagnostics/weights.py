@@ -1,4 +1,4 @@
-"""Weights whose scale does not matter move on a sphere: their angles and effective rates.
+"""Angles and effective learning rates of weights whose scale does not matter.
 
 Each function takes arrays or trees of them, and returns one number for each array, or one for
 each neuron (the last axis of a kernel, in Flax's layout) with `per_neuron=True`.
@@ -18,7 +18,7 @@ from jbn.diagnostics import _trees
 def weight_gradient_cosine(
     weights: PyTree, gradients: PyTree, *, per_neuron: bool = False
 ) -> PyTree:
-    r"""The cosine of the angle between a weight and its gradient.
+    r"""Returns the cosine of the angle between a weight and its gradient.
 
     $$\cos(w, g) = \frac{\langle w, g \rangle}{\|w\| \|g\|}$$
 
@@ -44,7 +44,7 @@ def weight_gradient_cosine(
 def weight_gradient_angle(
     weights: PyTree, gradients: PyTree, *, per_neuron: bool = False
 ) -> PyTree:
-    r"""The angle between a weight and its gradient, in radians, from 0 to $\pi$.
+    r"""Returns the angle between a weight and its gradient, in radians, from 0 to $\pi$.
 
     Args:
       weights, gradients: arrays `(..., C)`, or trees of them.
@@ -61,7 +61,7 @@ def weight_gradient_angle(
 
 
 def angular_update(before: PyTree, after: PyTree, *, per_neuron: bool = False) -> PyTree:
-    r"""The angle by which a step turned a weight, in radians, from 0 to $\pi$.
+    r"""Returns the angle by which a step turned a weight, in radians, from 0 to $\pi$.
 
     $$\Delta = 2 \arcsin \frac{\|u - v\|}{2}, \qquad
       u = \frac{w_t}{\|w_t\|}, \quad v = \frac{w_{t+1}}{\|w_{t+1}\|}$$
@@ -91,7 +91,7 @@ def effective_learning_rate(
     adaptive: bool = False,
     per_neuron: bool = False,
 ) -> PyTree:
-    r"""The rate at which the direction of a scale-invariant weight learns.
+    r"""Returns the rate at which the direction of a scale-invariant weight learns.
 
     $$\eta_\text{eff} = \frac{\eta}{(1 - \alpha) \|w\|^2}, \qquad
       \text{Adam:} \quad \eta_\text{eff} = \frac{\eta}{\|w\|}$$
@@ -142,7 +142,7 @@ def _angle(w: Array, g: Array) -> Float[Array, ""]:
 
 
 def _each(measure: Callable[..., Array], *trees: PyTree, per_neuron: bool) -> PyTree:
-    """`measure` of each array, or of each neuron's vector."""
+    """Applies `measure` to each array, or to each neuron's vector."""
 
     def vectors(array: Array) -> Array:
         return array.reshape(-1, array.shape[-1]).T

@@ -65,18 +65,18 @@ def fold(
     def apply(variables):
         return model.apply(variables, *args, **kwargs)
 
-    def places(path):
+    def keys_of(path):
         parts = path_names(path)
         names = [("params", name) for name in ("kernel", "bias", "scale")]
         names += [("batch_stats", name) for name in RunningStats._fields]
-        found = {name: (collection, *parts, name) for collection, name in names}
-        return {name: place for name, place in found.items() if place in flat}
+        keys = {name: (collection, *parts, name) for collection, name in names}
+        return {name: key for name, key in keys.items() if key in flat}
 
     def with_arrays(arrays):
         new = {
-            place: nn.meta.replace_boxed(flat[place], arrays[path][name])
+            key: nn.meta.replace_boxed(flat[key], arrays[path][name])
             for path in arrays
-            for name, place in places(path).items()
+            for name, key in keys_of(path).items()
         }
         return unflatten_dict(flat | new)
 
@@ -84,7 +84,7 @@ def fold(
     with intercepted(trace.around):
         jaxpr = jax.make_jaxpr(apply)(variables).jaxpr
     arrays = {
-        path: {name: nn.meta.unbox(flat[place]) for name, place in places(path).items()}
+        path: {name: nn.meta.unbox(flat[key]) for name, key in keys_of(path).items()}
         for path in trace.layers
     }
     new, report = fold_model(trace, jaxpr, arrays, lambda a: apply(with_arrays(a)), tolerance)

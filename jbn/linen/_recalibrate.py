@@ -14,7 +14,7 @@ from jbn._types import RunningStats
 from jbn.linen._intercept import intercepted, path_names
 
 # Kept beside a layer's mean and var while it runs, so that nn.scan and nn.vmap lift it with them.
-_SEEN = "moments_seen"
+_RECORDED = "recorded_moments"
 
 
 def recalibrate(
@@ -65,11 +65,11 @@ def recalibrate(
     def record(path, layer, call, args, kwargs):
         def load():
             empty = empty_moments(layer.get_variable("batch_stats", "mean").shape)
-            return layer.get_variable("batch_stats", _SEEN, empty)
+            return layer.get_variable("batch_stats", _RECORDED, empty)
 
         if isinstance(layer, nn.BatchNorm) or is_norm(layer):
             epsilons[path] = layer.epsilon
-            store = partial(layer.put_variable, "batch_stats", _SEEN)
+            store = partial(layer.put_variable, "batch_stats", _RECORDED)
             kwargs = observe(layer, args, kwargs, load, store)
         return call(*args, **kwargs)
 
@@ -78,7 +78,8 @@ def recalibrate(
         with intercepted(record):
             _, updates = model.apply(variables, batch, mutable=["batch_stats"], **kwargs)
         flat = flatten_dict(updates.get("batch_stats", {}))
-        return {"/".join(path[:-1]): seen for path, seen in flat.items() if path[-1] == _SEEN}
+        recorded = (path for path in flat if path[-1] == _RECORDED)
+        return {"/".join(path[:-1]): flat[path] for path in recorded}
 
     def places(path):
         return [(*path_names(path), name) for name in RunningStats._fields]

@@ -56,8 +56,8 @@ def fold(
     copy.eval()
 
     def variables(layer):
-        found = {name: getattr(layer, name, None) for name in _NAMES}
-        return {name: variable for name, variable in found.items() if variable is not None}
+        present = (name for name in _NAMES if getattr(layer, name, None) is not None)
+        return {name: getattr(layer, name) for name in present}
 
     def with_arrays(arrays):
         new = nnx.clone(copy)

@@ -13,7 +13,7 @@ from jbn._types import Moments, RunningStats
 from jbn.nnx._intercept import intercepted, layers
 
 # Kept beside a layer's mean and var while it runs: the leaves of its `Moments`.
-_SEEN = ("seen_mean", "seen_var", "seen_size", "seen_remainder")
+_RECORDED = ("recorded_mean", "recorded_var", "recorded_size", "recorded_remainder")
 
 
 def recalibrate(
@@ -59,17 +59,17 @@ def recalibrate(
 
     def record(path, layer, call, args, kwargs):
         def load():
-            return Moments(*(getattr(layer, name)[...] for name in _SEEN))
+            return Moments(*(getattr(layer, name)[...] for name in _RECORDED))
 
-        def store(seen):
-            for name, leaf in zip(_SEEN, jax.tree.leaves(seen)):
+        def store(moments):
+            for name, leaf in zip(_RECORDED, jax.tree.leaves(moments)):
                 getattr(layer, name)[...] = leaf
 
         return call(*args, **observe(layer, args, kwargs, load, store))
 
     listener = intercepted(model, is_layer, record)
     for layer in layers(listener, is_layer).values():
-        for name, leaf in zip(_SEEN, jax.tree.leaves(empty_moments(layer.mean.shape))):
+        for name, leaf in zip(_RECORDED, jax.tree.leaves(empty_moments(layer.mean.shape))):
             setattr(layer, name, nnx.BatchStat(leaf))
     graphdef, state = nnx.split(listener)
 
@@ -78,7 +78,7 @@ def recalibrate(
         copy = nnx.merge(graphdef, state)
         call(copy, batch)
         return {
-            path: Moments(*(getattr(layer, name)[...] for name in _SEEN))
+            path: Moments(*(getattr(layer, name)[...] for name in _RECORDED))
             for path, layer in layers(copy, is_layer).items()
         }
 

@@ -1,5 +1,7 @@
 """Sums over the batch as a primitive: by XLA here, and natively where `make fast` has built it."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -60,7 +62,8 @@ def test_sums_of_squares_equal_those_in_double_precision(shape):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_transpose_equals_sums_in_double_precision(shape):
     x, ct, _, slope, intercept, frame, mean = draw(shape)
-    y, pullback = jax.vjp(lambda s, i: columns.spread(s, i, x, frame, mean), slope, intercept)
+    line = partial(columns.broadcast_line, x=x, frame=frame, mean=mean)
+    y, pullback = jax.vjp(line, slope, intercept)
     products, total = jax.jit(pullback)(ct)
     assert y.shape == shape
     x, ct, factor, shift, mean, slope, intercept = wide(
@@ -74,16 +77,16 @@ def test_the_transpose_equals_sums_in_double_precision(shape):
 
 
 def by_hand(slope, intercept, x, frame, mean):
-    """`spread` as any JAX code."""
+    """`broadcast_line` as any JAX code."""
     return (x * frame.factor[None] - frame.shift[None] - mean[None]) * slope[None] + intercept[None]
 
 
-def orders(spread, operands, ct, dx):
-    """The gradient of a curved function of `spread` in all operands; its derivative in x in both
+def orders(broadcast_line, operands, ct, dx):
+    """The gradient of a curved function of the line in all operands; its derivative in x in both
     modes; its Hessian in the slope."""
 
     def loss(slope, intercept, x, frame, mean):
-        return jnp.sum(jnp.sin(spread(slope, intercept, x, frame, mean)) * ct)
+        return jnp.sum(jnp.sin(broadcast_line(slope, intercept, x, frame, mean)) * ct)
 
     everything = jax.grad(loss, (0, 1, 2, 3, 4))
 
@@ -101,7 +104,7 @@ def orders(spread, operands, ct, dx):
 def test_every_order_and_mode_of_derivatives():
     x, ct, dx, *operands, frame, mean = draw((9, 3))
     operands = (*operands, jnp.asarray(x), jax.tree.map(jnp.asarray, frame), jnp.asarray(mean))
-    found = jax.jit(lambda: orders(columns.spread, operands, ct, dx))()
+    found = jax.jit(lambda: orders(columns.broadcast_line, operands, ct, dx))()
     expected = jax.jit(lambda: orders(by_hand, operands, ct, dx))()
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-4)
 
@@ -113,7 +116,7 @@ def test_a_direction_in_one_operand_alone():
         def function(operand, at=at):
             operands = [slope, intercept]
             operands[at] = operand
-            return columns.spread(*operands, x, frame, mean)
+            return columns.broadcast_line(*operands, x, frame, mean)
 
         pullback = jax.vjp(function, operand)[1]
         _, along = jax.jvp(function, (operand,), (jnp.ones_like(operand),))
@@ -126,7 +129,7 @@ def test_vmap_over_some_operands_equals_a_loop():
 
     def pullback(x, ct, slope, intercept, frame, mean):
         def loss(slope, x):
-            y = columns.spread(slope, intercept, x, frame, mean)
+            y = columns.broadcast_line(slope, intercept, x, frame, mean)
             return jnp.sum(jnp.sin(y) * ct)
 
         return jax.grad(loss, (0, 1))(slope, x), columns.sum_squares(x, frame)

@@ -97,6 +97,19 @@ def test_tools_take_its_population(own, nest):
     chex.assert_trees_all_close(model(X), y, atol=1e-4)
 
 
+@nestings
+def test_a_recalibrated_model_of_it_folds(own, nest):
+    def model(frozen):
+        return nn.Sequential([nn.Dense(4), jbn.linen.BatchNorm(frozen, variant=nest(own))])
+
+    variables = model(False).init(KEY, X)
+    variables, _ = jbn.linen.recalibrate(model(False), variables, [X])
+    folded, report = jbn.linen.fold(model(True), variables, X)
+    assert report.folded == {"layers_1": ("layers_0",)}
+    y, _ = right(nn.Dense(4).apply({"params": variables["params"]["layers_0"]}, X))
+    chex.assert_trees_all_close(model(True).apply(folded, X), y, atol=1e-4)
+
+
 def test_norms_of_others_run_it(own):
     plain = nn.BatchNorm(use_running_average=False)
     apply = jbn.linen.replace_norms(plain.apply, variant=own, momentum=0.0)

@@ -160,7 +160,7 @@ def test_nnx_models_in_one_sweep(norm):
     ratio = 1.5 / (var + 0.5)  # the layer's own epsilon
     np.testing.assert_allclose(report["high"].var, np.maximum(ratio, 1 / ratio).max(), rtol=1e-4)
     assert type(model.high) is norm
-    assert not nnx.state(model, lambda path, _: "seen_mean" in path)
+    assert not nnx.state(model, lambda path, _: "recorded_mean" in path)
 
 
 def failing(batches):

@@ -10,6 +10,7 @@ from jax import P
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 import jbn
+from jbn._numerics import measure
 
 LOOPS = 1  # that sweep the batch again, in values and gradients of one batch norm
 SHAPE = (64, 4)
@@ -104,3 +105,11 @@ def test_no_collective_lies_in_the_loop(arguments, groups):
     collectives = [name for name in within if name.startswith(COLLECTIVES)]
     assert collectives
     assert not any("while" in within[name] for name in collectives)
+
+
+def test_a_sweep_is_traced_once_for_the_loop_and_before_it(monkeypatch):
+    traced, after_sweep = [], measure._after_sweep
+    monkeypatch.setattr(measure, "_after_sweep", lambda *a: traced.append(1) or after_sweep(*a))
+    x = jnp.ones((3, 2))
+    jax.make_jaxpr(lambda x: measure.measure(measure.Values.of(x, x.dtype), None, x[0], 0.0))(x)
+    assert len(traced) == 1

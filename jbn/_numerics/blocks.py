@@ -24,7 +24,7 @@ BLOCK = 2**12
 
 
 def block_rows(x: Array) -> int | None:
-    """Rows per block for a batch; None where blocks do not pay, or its size is symbolic.
+    """Returns the rows of a block; None where blocks cost more, or the batch's size is symbolic.
 
     Nor where the batch may be sharded: each device would gather all of it for the scan.
     """
@@ -40,11 +40,6 @@ def block_rows(x: Array) -> int | None:
 
 def _blocks(array: Array, rows: int) -> Array:
     return array.reshape(-1, rows, array.shape[-1])
-
-
-def _zeros_like(term: Array) -> Array:
-    # Made from the data, so that inside shard_map they vary over the same axes, as a carry must.
-    return lax.select(term == term, jnp.zeros_like(term), jnp.zeros_like(term))
 
 
 def sum_batch(terms: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[Array, ...]:
@@ -64,7 +59,8 @@ def sum_batch(terms: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[
         blocks = [_blocks(array, rows) for array in arrays]
 
         def zeros():
-            return tuple(_zeros_like(term) for term in terms(*(block[0] for block in blocks)))
+            # Like terms: inside shard_map they then vary over the same axes, as a carry must.
+            return tuple(jnp.zeros_like(term) for term in terms(*(block[0] for block in blocks)))
 
         def add(index, sums):
             block = (lax.dynamic_index_in_dim(array, index, keepdims=False) for array in blocks)
@@ -86,7 +82,7 @@ def sum_batch(terms: Callable[..., tuple[Array, ...]], *arrays: Array) -> tuple[
     return lax.platform_dependent(*arrays, cpu=blocked, default=plain)
 
 
-def spread_batch(
+def map_batch(
     function: Callable[..., Array], coefficients: tuple[Array, ...], *arrays: Array
 ) -> Array:
     """Applies `function(coefficients, *arrays)` elementwise, coefficients being one per feature.
