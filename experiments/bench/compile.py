@@ -1,9 +1,11 @@
 """CPU time to compile a training step of a ResNet, with jbn's batch norm and with Flax's.
 
 The network is ResNet-18 at a quarter of its width, in Flax: 20 batch norms in 21 layers. Every
-measurement is a process of its own, in which nothing has been compiled before.
+measurement is a process of its own, in which nothing has been compiled before. The program of one
+norm is counted beside it.
 """
 
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -30,6 +32,7 @@ NORMS: dict[str, Callable[..., nn.Module]] = {
 NO_NORM = "no norm"
 IMAGES = (8, 64, 64, 3)
 CLASSES = 10
+ONE = (8, 4, 4, 64)  # what a norm of the network's third stage is given
 
 
 class ResNet18(nn.Module):
@@ -61,15 +64,20 @@ def measure(*, rounds: int, seed: int) -> Report:
     """Compiles the step with each norm in a process of its own, once in each round."""
     clocks = {name: partial(_in_new_process, name) for name in (*NORMS, NO_NORM)}
     announce(f"{rounds} rounds of {len(clocks)} processes")
-    data = as_dear(compare(measure_rounds(clocks, rounds=rounds, seed=seed), BASELINE))
+    times = as_dear(compare(measure_rounds(clocks, rounds=rounds, seed=seed), BASELINE))
+    sizes = program_sizes()
     notes = [
         f"ResNet-18, 16 features wide at first, {IMAGES[0]} images of {IMAGES[1]} by {IMAGES[2]}; "
         "one training step with SGD. CPU time of all threads in a process that compiles nothing "
         f"else; {rounds} processes each, in random order.",
         f"Times as dear: seconds of the row by those of {BASELINE}, per round; median and "
         "quartiles.",
+        f"One norm: y, the new statistics and all gradients for x of {ONE}, each function of the "
+        "program counted once; kernels are the fusions that XLA compiles for this machine.",
     ]
-    return Report("compile", "Compilation", data, {"CPU time": table(data)}, notes)
+    data = times.merge(sizes, on="name", how="left")
+    tables = {"CPU time": table(times), "One norm": sizes.rename(columns={"name": ""})}
+    return Report("compile", "Compilation", data, tables, notes)
 
 
 def table(data: pd.DataFrame) -> pd.DataFrame:
@@ -81,6 +89,35 @@ def table(data: pd.DataFrame) -> pd.DataFrame:
         ratios = rows[["times", "times_q25", "times_q75"]].to_numpy()
         columns[f"{part}, times as dear"] = [spread(*row) for row in ratios]
     return pd.DataFrame(columns)
+
+
+def program_sizes() -> pd.DataFrame:
+    """Counts what is lowered and what is compiled of one norm, forward and backward."""
+    x = jax.ShapeDtypeStruct(ONE, jnp.float32)
+    rows = []
+    for name, make in NORMS.items():
+        norm = make(use_running_average=False)
+        variables = jax.eval_shape(norm.init, jax.random.key(0), x)
+
+        def step(params, statistics, x, ct, norm=norm):
+            def apply(params, x):
+                variables = {"params": params, "batch_stats": statistics}
+                return norm.apply(variables, x, mutable=["batch_stats"])
+
+            y, pullback, new = jax.vjp(apply, params, x, has_aux=True)
+            return y, new, pullback(ct)
+
+        lowered = jax.jit(step).lower(variables["params"], variables["batch_stats"], x, x)
+        compiled = lowered.compile().as_text() or ""
+        rows.append(
+            {
+                "name": name,
+                "operations, lowered": len(re.findall(r"= \"?stablehlo\.", lowered.as_text())),
+                "instructions, compiled": len(re.findall(r"^ +(?:ROOT )?%", compiled, re.M)),
+                "kernels": compiled.count(" fusion("),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _in_new_process(name: str) -> dict[str, float]:

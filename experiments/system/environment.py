@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from experiments.system.devices import HUGE_PAGES, MALLOC, ONE_ARENA, cores
+from jbn._numerics import columns
 
 PACKAGES = (
     "jbn", "jax", "jaxlib", "libtpu", "jax-cuda12-plugin", "flax", "dm-haiku", "equinox", "keras",
@@ -47,6 +48,7 @@ def conditions(command: str) -> list[str]:
         f"Machine: {_processor()}, {cores()} cores"
         + ("" if device.platform == "cpu" else f"; {device.device_kind}"),
         f"Versions: {', '.join(versions)}",
+        f"jbn's sums over a batch: {'native, by make fast' if columns.BUILT else 'by XLA'}",
         "Environment: "
         + (" ".join(f"{name}={value}" for name, value in settings.items()) or "nothing set"),
     ]

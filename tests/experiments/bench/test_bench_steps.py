@@ -64,6 +64,12 @@ def test_compilation_is_compared_part_by_part(monkeypatch):
     assert table.loc["jbn.linen", "compiling, s"] == "3.00"
     assert table.loc["jbn.linen", "compiling, times as dear"] == "1.50 (1.50–1.50)"
     assert table.loc["jbn.linen", "lowering, times as dear"] == "1.00 (1.00–1.00)"
+    sizes = report.tables["One norm"].set_index("")
+    assert list(sizes.index) == list(compile.NORMS)
+    assert sizes["kernels"].between(5, 60).all()
+    assert (sizes["kernels"] < sizes["operations, lowered"]).all()
+    assert (sizes["operations, lowered"] < sizes["instructions, compiled"]).all()
+    assert report.data.query("name == 'jbn.linen'")["kernels"].eq(sizes["kernels"].iloc[0]).all()
 
 
 @pytest.mark.parametrize("name", [train.RUNNER, train.FLAX])
