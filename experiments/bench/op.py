@@ -26,7 +26,6 @@ from experiments.bench.output import Report, absences, spread
 from experiments.bench.reference import Problem, errors, make_problem, solve
 from experiments.bench.rivals import BASELINE, Mode, Rival, find_rivals
 from experiments.system.progress import announce
-from jbn._numerics.columns import BUILT
 
 Shape = tuple[int, ...]
 
@@ -174,9 +173,7 @@ def _notes(on_cpu: bool, rounds: int) -> list[str]:
         if on_cpu
         else "Device time: calls on end in one program (JAX) or one CUDA graph (PyTorch)"
     )
-    sums = "native, by `make fast`" if BUILT else "XLA's; `make fast` is not built"
     return [
-        *([f"jbn's sums over the batch: {sums}."] if on_cpu else []),
         f"{timed}; all threads of the machine are free to use. Each library once per round in "
         f"random order, {rounds} rounds, over {POOL} inputs in turn.",
         f"Times faster: seconds of {BASELINE} with its defaults by seconds of the row, per round; "
