@@ -83,7 +83,7 @@ def _covers(axes: Axes) -> bool:
     for artist in (*axes.get_lines(), *axes.collections):
         single = not hasattr(artist, "get_paths")
         for path in [artist.get_path()] if single else artist.get_paths():  # type: ignore[attr-defined]
-            seen = path.cleaned(artist.get_transform(), remove_nans=True)
+            seen = artist.get_transform().transform_path(path).cleaned(remove_nans=True)
             filled = isinstance(artist, PolyCollection)
             if box.count_contains(seen.vertices) or seen.intersects_bbox(box, filled):
                 return True

@@ -57,12 +57,17 @@ def test_a_legend_that_would_cover_something_stands_below():
     waves = [np.sin(x + i) for i in range(4)]
     band = Line("a band", [0, 1], np.array([[0.0, 0.0], [1.0, 1.0]]))
     corner = Line("a line", [0, 1], np.array([0.0, 1.0]))
-    for lines, below in (
-        ([Line(f"wave {i}", x, wave) for i, wave in enumerate(waves)], True),
-        ([band], True),
-        ([corner], False),
+    everywhere = [Line(f"wave {i}", x, wave) for i, wave in enumerate(waves)]
+    of_powers = [Line(f"wave {i}", x, 1e5 * 10 ** (i + wave)) for i, wave in enumerate(waves)]
+    high = [Line("a high line", [1, 2], np.array([1e6, 1e6])), Line("a low", [1, 2], [1.0, 1.0])]
+    for lines, log, below in (
+        (everywhere, "", True),
+        (of_powers, "y", True),
+        ([band], "", True),
+        ([corner], "", False),
+        (high, "xy", False),
     ):
-        figure = draw(Outcome([], [Plot("one", "x", "y", lines)]))
+        figure = draw(Outcome([], [Plot("one", "x", "y", lines, log)]))
         figure.draw_without_rendering()
         (axes,) = figure.axes
         top, low = axes.get_legend().get_window_extent().y1, axes.bbox.y0
