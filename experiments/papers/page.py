@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.papers.controls import SECONDS, quick_names
+from experiments.papers.controls import QUICK
 from experiments.papers.output import FIGURES, again, quantity, summary
 from experiments.papers.results import ITSELF, Result
 from experiments.papers.seeds import moves
@@ -90,11 +90,10 @@ def _tested(results: Sequence[Result]) -> list[str]:
     """Which negative controls the tests measure, and when."""
     if not any(trial.must_fail for result in results for trial in result.stand_ins.values()):
         return []
-    quick = quick_names(results)
     return [
-        f"`make test` measures the negative controls of {len(quick)} claims again, those that need "
-        f"no MNIST and took less than {SECONDS:g} s here ({', '.join(quick)}); `pytest -m long "
-        "tests/experiments/papers` those of all others, every night.",
+        f"`make test` measures the negative controls of {len(QUICK)} claims again, in the quick "
+        f"form: {', '.join(QUICK)}. `pytest -m long tests/experiments/papers` measures those of "
+        "all others.",
         "",
     ]
 

@@ -22,7 +22,7 @@ class Trial(NamedTuple):
     must_fail: bool
     setting: Mapping[str, Any]
     seconds: float | None = None
-    """Including compilation; less where it shared runs. None in older files."""
+    """Of processors, compilation included; less where it shared runs. None in older files."""
     no_place: str = ""
     """Why it cannot stand there, in which case nothing was measured."""
 
