@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from experiments.papers.claim import Claim, Setting, StandIn
+from experiments.papers.claim import Claim, Outcome, Setting, StandIn
 from experiments.papers.results import ITSELF, Result, Trial
+from experiments.papers.tools.in_weights import NoPlace
 from experiments.system.environment import conditions
 from experiments.system.progress import announce
 
@@ -62,6 +63,22 @@ class Measuring:
                 continue
             if stand_in.must_fail or stand_in.name == ITSELF or not controls_alone:
                 announce(f"{claim.name}, in the quick form: {stand_in.name}")
-                trial = Trial(stand_in.measure(quick), stand_in.must_fail, quick.as_json())
-                result.stand_ins[stand_in.name] = trial
+                result.stand_ins[stand_in.name] = try_out(stand_in, quick)
                 self.keep(result)
+
+
+def try_out(stand_in: StandIn, setting: Setting) -> Trial:
+    """Measures a claim with something in batch norm's place, if it can stand there.
+
+    Raises:
+        NoPlace: when a negative control cannot.
+    """
+    begun, no_place = time.process_time(), ""
+    try:
+        outcome = stand_in.measure(setting)
+    except NoPlace as error:
+        if stand_in.must_fail:
+            raise
+        outcome, no_place = Outcome([], []), str(error)
+    seconds = time.process_time() - begun
+    return Trial(outcome, stand_in.must_fail, setting.as_json(), seconds, no_place)

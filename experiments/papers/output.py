@@ -34,7 +34,7 @@ def print_stand_ins(result: Result, console: Console) -> None:
     """What came of a claim with something else in batch norm's place."""
     for name, trial in result.stand_ins.items():
         alarm = ", as it must not be" if trial.alarms else ""
-        verdict = f"{trial.outcome.verdict}{alarm}"
+        verdict = trial.no_place or f"{trial.outcome.verdict}{alarm}"
         console.print(f"{result.claim.name}, quick form, {name}: {verdict}", soft_wrap=True)
 
 

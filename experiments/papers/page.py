@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from experiments.papers.controls import QUICK
 from experiments.papers.output import FIGURES, again, quantity, summary
 from experiments.papers.results import ITSELF, Result
+from experiments.papers.seeds import moves
 from experiments.report.inference import LEVEL
 from experiments.report.markdown import markdown_table
 from experiments.system.environment import conditions
@@ -36,6 +38,14 @@ _HOW_TO_READ = (
     "Negative controls: something else in batch norm's place, with which a claim must not come out "
     "reproduced; measured in the quick form.",
 )
+_STAND_INS = (
+    "What comes out with something else in batch norm's place, all else equal and the same ranges, "
+    "all in the quick form: fewer seeds and smaller networks. Empty where it was not tried.",
+    "Weight standardisation: kernels of mean 0 and one length for every unit, times the gain of "
+    "the activation (Brock et al. 2021), then a scale and a bias. Tuned initial weights: no norm, "
+    "and initial kernels each divided by a number such that what its layer gives out has mean "
+    "square 1 over a batch (the scaling of LSUV, Mishkin & Matas 2016).",
+)
 
 
 def write_page(
@@ -55,6 +65,8 @@ def _page(results: Sequence[Result], left_out: Mapping[str, str], command: str) 
         "",
         " ".join(summary(results, left_out)),
         "",
+        *_tested(results),
+        *_seeds(results),
     ]
     header = ("claim", "verdict", "with other seeds", "seconds")
     for group, title in _GROUPS.items():
@@ -74,35 +86,58 @@ def _overview_row(result: Result) -> tuple[str, ...]:
     return link, result.outcome.verdict, again(result), f"{result.seconds:.0f}"
 
 
+def _tested(results: Sequence[Result]) -> list[str]:
+    """Which negative controls the tests measure, and when."""
+    if not any(trial.must_fail for result in results for trial in result.stand_ins.values()):
+        return []
+    return [
+        f"`make test` measures the negative controls of {len(QUICK)} claims again, in the quick "
+        f"form: {', '.join(QUICK)}. `pytest -m long tests/experiments/papers` measures those of "
+        "all others.",
+        "",
+    ]
+
+
+def _seeds(results: Sequence[Result]) -> list[str]:
+    told = moves(results)
+    return ["## With other seeds", "", *(f"- {line}" for line in told), ""] if told else []
+
+
 def _norms(results: Sequence[Result]) -> list[str]:
     """A table of verdicts, claim by norm, of all claims that other norms were tried for."""
-    from experiments.papers.tools.stand_ins import NORMS
+    from experiments.papers.tools.stand_ins import RIVALS
 
-    tried = [result for result in results if result.stand_ins.keys() & NORMS.keys()]
+    tried = [result for result in results if result.stand_ins.keys() & RIVALS.keys()]
     if not tried:
         return []
+    notes: list[str] = []
     rows = [
         (
             f"[{result.claim.name}](#{result.claim.name})",
-            *(_verdict_with(result, name) for name in (ITSELF, *NORMS)),
+            *(_verdict_with(result, name, notes) for name in (ITSELF, *RIVALS)),
         )
         for result in tried
     ]
     return [
         "## The same claims of other norms",
         "",
-        "What comes out with another norm in batch norm's place, all else equal and the same "
-        "ranges, all in the quick form: fewer seeds and smaller networks. Empty where it was not "
-        "tried.",
+        *(line for text in _STAND_INS for line in (text, "")),
+        *markdown_table(("claim", ITSELF, *RIVALS), rows),
         "",
-        *markdown_table(("claim", ITSELF, *NORMS), rows),
-        "",
+        *(line for i, note in enumerate(notes, start=1) for line in (f"({i}) {note}", "")),
     ]
 
 
-def _verdict_with(result: Result, name: str) -> str:
+def _verdict_with(result: Result, name: str, notes: list[str]) -> str:
+    """The cell of `name`; why there can be no verdict goes to `notes`, and its number there."""
     trial = result.stand_ins.get(name)
-    return trial.outcome.verdict if trial else ""
+    if trial is None:
+        return ""
+    if not trial.no_place:
+        return trial.outcome.verdict
+    if trial.no_place not in notes:
+        notes.append(trial.no_place)
+    return f"- ({notes.index(trial.no_place) + 1})"
 
 
 def _section(result: Result, conditions: Sequence[str]) -> list[str]:
@@ -121,8 +156,12 @@ def _section(result: Result, conditions: Sequence[str]) -> list[str]:
         f"- Formula: {claim.formula}",
         f"- Ranges registered: {claim.registered}",
         *(f"- Changed: {change}" for change in claim.changes),
-        f"- Command: `python -m experiments papers {claim.name}{data}`",
-        *(f"- {line}" for line in result.measured_with if line not in conditions),
+        f"- Command: `python -m experiments papers {claim.name}{_options(result)}{data}`",
+        *(
+            f"- {line}"
+            for line in result.measured_with
+            if line not in conditions and not line.startswith("Command:")
+        ),
         f"- Verdict: **{outcome.verdict}**",
         *(f"- {remark}" for remark in outcome.remarks),
         *_controls(result),
@@ -132,6 +171,12 @@ def _section(result: Result, conditions: Sequence[str]) -> list[str]:
         f"![{claim.name}]({FIGURES}/{claim.name}.svg)",
         "",
     ]
+
+
+def _options(result: Result) -> str:
+    """What of a command decides what is measured, in it."""
+    quick, seed = (result.setting.get(name) for name in ("quick", "seed"))
+    return " --quick" * bool(quick) + (f" --seed {seed}" if seed else "")
 
 
 def _controls(result: Result) -> list[str]:

@@ -21,6 +21,10 @@ class Trial(NamedTuple):
     outcome: Outcome
     must_fail: bool
     setting: Mapping[str, Any]
+    seconds: float | None = None
+    """Of processors, compilation included; less where it shared runs. None in older files."""
+    no_place: str = ""
+    """Why it cannot stand there, in which case nothing was measured."""
 
     @property
     def alarms(self) -> bool:
@@ -99,11 +103,19 @@ def _json(result: Result) -> dict[str, Any]:
 
 def _trial_json(trial: Trial) -> dict[str, Any]:
     return {
-        "verdict": trial.outcome.verdict,
+        "verdict": None if trial.no_place else trial.outcome.verdict,
         "must_fail": trial.must_fail,
         "setting": dict(trial.setting),
+        "seconds": None if trial.seconds is None else round(trial.seconds, 1),
+        "no_place": trial.no_place,
         "checks": [_check_json(check) for check in trial.outcome.checks],
     }
+
+
+def _trial(one: Mapping[str, Any]) -> Trial:
+    outcome = Outcome(_checks(one["checks"]), [])
+    younger = one.get("seconds"), one.get("no_place", "")
+    return Trial(outcome, one["must_fail"], one["setting"], *younger)
 
 
 def _check_json(check: Check) -> dict[str, Any]:
@@ -133,10 +145,7 @@ def _result(claim: Claim, told: Mapping[str, Any], conditions: Sequence[str]) ->
         told.get("measured_with", conditions),
         told.get("setting", {}),
         {int(seed): verdict for seed, verdict in told["verdict_with_other_seeds"].items()},
-        {
-            name: Trial(Outcome(_checks(one["checks"]), []), one["must_fail"], one["setting"])
-            for name, one in told.get("stand_ins", {}).items()
-        },
+        {name: _trial(one) for name, one in told.get("stand_ins", {}).items()},
     )
 
 

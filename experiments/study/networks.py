@@ -84,6 +84,8 @@ class Dense(nn.Module):
     units: int
     kernel_init: Initializer
     use_bias: bool = True
+    weights: Callable[[jax.Array], jax.Array] = lambda kernel: kernel
+    """(kernel `(inputs, units)`) -> the one that is used in its place."""
     units_first = True
 
     @nn.compact
@@ -91,7 +93,7 @@ class Dense(nn.Module):
         """Returns `x @ kernel.T + bias` for `(examples, inputs)`."""
         shape = (x.shape[-1], self.units)
         kernel = self.param("kernel", lambda key: self.kernel_init(key, shape, jnp.float32).T)
-        y = x @ kernel.T
+        y = x @ self.weights(kernel.T)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.units,), jnp.float32)[None]
         return y

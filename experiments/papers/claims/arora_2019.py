@@ -30,7 +30,7 @@ from experiments.papers.tools.digits import (
 )
 from experiments.papers.tools.mlp import NUM_CLASSES
 from experiments.papers.tools.spread import combinations, spread
-from experiments.papers.tools.stand_ins import NORMS, stand_ins
+from experiments.papers.tools.stand_ins import stand_ins
 from jbn import Standard
 
 _WIDTHS = (64, 64)
@@ -187,5 +187,5 @@ ANY_RATE = Claim(
         "less, which was measured exactly; its loss at rates from 1000 must be 1 or more, because "
         "the claim says that large rates diverge, and not from where.",
     ),
-    stand_ins=stand_ins(measure, NORMS, must_fail=("no norm",)),
+    stand_ins=stand_ins(measure, must_fail=("no norm",)),
 )

@@ -18,7 +18,7 @@ from experiments.papers.claim import (
     near,
 )
 from experiments.papers.tools.spread import spread_each
-from experiments.papers.tools.stand_ins import DETACHED, NORMS, as_function, stand_ins
+from experiments.papers.tools.stand_ins import DETACHED, RIVALS, as_function, stand_ins
 from jbn import Standard
 
 _CITATION = (
@@ -169,7 +169,7 @@ RESIDUAL = Claim(
         "and within 0.05 on average over 15 lags.",
     ),
     stand_ins=stand_ins(
-        measure_residual, {**NORMS, **DETACHED}, must_fail=("no norm", "layer norm")
+        measure_residual, {**RIVALS, **DETACHED}, must_fail=("no norm", "layer norm")
     ),
 )
 
@@ -186,5 +186,5 @@ PLAIN = Claim(
         "2026-11-28: was at least 0, which no norm at all reaches; now at least 0.05 more than "
         "without.",
     ),
-    stand_ins=stand_ins(measure_plain, NORMS, must_fail=("no norm",)),
+    stand_ins=stand_ins(measure_plain, must_fail=("no norm",)),
 )

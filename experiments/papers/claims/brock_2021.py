@@ -19,6 +19,7 @@ from experiments.papers.claim import (
     at_most,
     near,
 )
+from experiments.papers.tools.in_weights import standardized
 from experiments.papers.tools.spread import spread
 
 _EXAMPLES = 128
@@ -39,12 +40,6 @@ class Signals(NamedTuple):
 
 Weights = Callable[[jax.Array], jax.Array]
 """Makes the kernel `(inputs, units)` of standard normal numbers."""
-
-
-def standardized(w: jax.Array) -> jax.Array:
-    """Mean 0 and mean square 1/inputs for each unit: equation 1, without its gain."""
-    w = w - jnp.mean(w, axis=0, keepdims=True)
-    return w / jnp.linalg.norm(w, axis=0, keepdims=True)
 
 
 def gaussian(w: jax.Array) -> jax.Array:

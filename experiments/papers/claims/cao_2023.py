@@ -21,6 +21,7 @@ from experiments.papers.claim import (
 )
 from experiments.papers.tools.deep import NO_EPSILON
 from experiments.papers.tools.spread import spread_each
+from experiments.papers.tools.stand_ins import RIVALS, as_function, stand_ins
 from jbn import Affine, Detached, Standard, Uncentered, Variant, batch_norm, init
 
 _EXAMPLES = 20
@@ -57,6 +58,11 @@ def batch_normed(variant: Variant, params: _Params, x: jax.Array) -> jax.Array:
     affine = Affine(params.scale, bias)
     scores, _ = batch_norm(x @ params.w, affine, stats, epsilon=NO_EPSILON, variant=variant)
     return scores[:, 0]
+
+
+def normed(norm: Any, params: _Params, x: jax.Array) -> jax.Array:
+    """Another norm of <w, x>, with scale and bias."""
+    return params.scale * as_function(norm)(x @ params.w)[:, 0] + params.bias
 
 
 def problem(key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -164,6 +170,10 @@ MARGINS = Claim(
     ],
     stand_ins=[
         StandIn("no norm", _with(linear), must_fail=True),
+        *stand_ins(
+            lambda setting, norm: measure_with(setting, partial(normed, norm)),
+            {name: norm for name, norm in RIVALS.items() if norm is not None},
+        ),
         StandIn("weight norm", _with(weight_normed), must_fail=True),
         StandIn("batch norm, centred", _with(partial(batch_normed, Standard()))),
         StandIn("detached statistics", _with(partial(batch_normed, Detached()))),

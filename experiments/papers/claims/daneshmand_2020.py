@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, at_most
 from experiments.papers.tools.spread import spread
-from experiments.papers.tools.stand_ins import NORMS, as_function, stand_ins
+from experiments.papers.tools.stand_ins import as_layer, stand_ins
 from jbn import Standard, Uncentered
 from jbn.diagnostics import effective_rank, participation_ratio
 
@@ -27,11 +27,11 @@ Layer = Callable[[jax.Array, jax.Array], jax.Array]
 
 def random_layer(norm: Any, relu: bool, width: int) -> Layer:
     """(H, key) -> phi(norm(H W)), rescaled: no rank depends on the scale, which may explode."""
-    normalise = as_function(norm)
+    activation = jax.nn.relu if relu else lambda z: z
+    hidden = as_layer(norm, activation)
 
     def layer(h: jax.Array, key: jax.Array) -> jax.Array:
-        z = normalise(h @ jax.random.normal(key, (width, width)) / jnp.sqrt(width))
-        h = jax.nn.relu(z) if relu else z
+        h = activation(hidden(h, jax.random.normal(key, (width, width)) / jnp.sqrt(width)))
         return h / jnp.max(jnp.abs(h))
 
     return layer
@@ -179,7 +179,6 @@ RANK = Claim(
     ),
     stand_ins=stand_ins(
         lambda setting, norm: measure_ranks(setting, (norm, norm)),
-        NORMS,
         must_fail=("no norm", "layer norm"),
     ),
 )

@@ -20,7 +20,7 @@ from experiments.papers.claim import (
 )
 from experiments.papers.claims.daneshmand_2020 import random_layer, through
 from experiments.papers.tools.spread import spread_each
-from experiments.papers.tools.stand_ins import NORMS, stand_ins
+from experiments.papers.tools.stand_ins import RIVALS, stand_ins
 from jbn import Standard, Uncentered
 from jbn.diagnostics import mean_absolute_cosine, orthogonality_gap
 
@@ -200,7 +200,7 @@ GAP = Claim(
     registered="2026-11-22",
     stand_ins=stand_ins(
         measure_gap,
-        {**NORMS, "batch norm with mean": Standard()},
+        {**RIVALS, "batch norm with mean": Standard()},
         must_fail=("no norm", "layer norm", "batch norm with mean"),
     ),
 )
@@ -218,7 +218,7 @@ CENTRED = Claim(
     registered="2026-11-22",
     stand_ins=stand_ins(
         measure_centred,
-        {**NORMS, "batch norm without mean": Uncentered()},
+        {**RIVALS, "batch norm without mean": Uncentered()},
         must_fail=("no norm", "layer norm"),
     ),
 )

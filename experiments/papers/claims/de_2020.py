@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_most, near
 from experiments.papers.tools.spread import spread_each
-from experiments.papers.tools.stand_ins import NORMS, as_function, stand_ins
+from experiments.papers.tools.stand_ins import as_function, stand_ins
 from jbn import Standard
 
 _BLOCKS = 32
@@ -159,5 +159,5 @@ RESIDUAL = Claim(
         "1.1); they have 1/l only in the limit. Now theory's ratio in every block. The second "
         "moment was checked after the last block, within 3 %; now after every block, at its worst.",
     ),
-    stand_ins=stand_ins(measure, NORMS, must_fail=("no norm", "layer norm")),
+    stand_ins=stand_ins(measure, must_fail=("no norm", "layer norm")),
 )

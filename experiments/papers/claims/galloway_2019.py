@@ -20,7 +20,7 @@ from experiments.papers.claim import (
 )
 from experiments.papers.tools.mlp import cross_entropy
 from experiments.papers.tools.spread import spread
-from experiments.papers.tools.stand_ins import NORMS, stand_ins
+from experiments.papers.tools.stand_ins import stand_ins
 from experiments.papers.tools.training import (
     Images,
     State,
@@ -216,5 +216,5 @@ ROBUSTNESS = Claim(
         "running average, which is of other weights where training is short; 2000 steps, 2500 "
         "before. New, in the same range: at equal training loss, and over weight decay.",
     ),
-    stand_ins=stand_ins(measure, NORMS, must_fail=("no norm",)),
+    stand_ins=stand_ins(measure, must_fail=("no norm",)),
 )

@@ -25,7 +25,7 @@ from experiments.papers.claim import (
 )
 from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.spread import combinations, spread
-from experiments.papers.tools.stand_ins import NORMS, stand_ins
+from experiments.papers.tools.stand_ins import stand_ins
 from experiments.papers.tools.training import (
     Images,
     State,
@@ -325,7 +325,7 @@ ACCURACY = Claim(
         "with which the network without norm is long on its plateau. Ends at 7000 steps, 10,000 "
         "before.",
     ),
-    stand_ins=stand_ins(measure_accuracy, NORMS, must_fail=("no norm",)),
+    stand_ins=stand_ins(measure_accuracy, must_fail=("no norm",)),
 )
 
 SCALE_DRIFT = Claim(
@@ -344,7 +344,7 @@ SCALE_DRIFT = Claim(
         "begun to learn has another scale than later, and decided the whole. Other starts, as in "
         "ioffe-accuracy.",
     ),
-    stand_ins=stand_ins(measure_scale_drift, NORMS, must_fail=("no norm",)),
+    stand_ins=stand_ins(measure_scale_drift, must_fail=("no norm",)),
 )
 
 MEDIAN_DRIFT = Claim(
@@ -365,5 +365,5 @@ MEDIAN_DRIFT = Claim(
         "which units of either sign cancel, in no unit, to be smaller at all. Now each unit's "
         "shift in its own spread, and by a fifth.",
     ),
-    stand_ins=stand_ins(measure_shift, NORMS, must_fail=("no norm",)),
+    stand_ins=stand_ins(measure_shift, must_fail=("no norm",)),
 )

@@ -22,7 +22,7 @@ from experiments.papers.claim import (
 )
 from experiments.papers.tools.mlp import MLP
 from experiments.papers.tools.spread import spread
-from experiments.papers.tools.stand_ins import NORMS, stand_ins
+from experiments.papers.tools.stand_ins import RIVALS, stand_ins
 from experiments.papers.tools.training import (
     Images,
     State,
@@ -239,7 +239,7 @@ RENORM = Claim(
     ),
     stand_ins=stand_ins(
         measure,
-        {"batch norm": Standard()} | {name: NORMS[name] for name in ("no norm", "layer norm")},
+        {"batch norm": Standard(), **RIVALS},
         must_fail=("batch norm",),
     ),
 )

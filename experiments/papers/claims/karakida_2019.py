@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, StandIn, near
 from experiments.papers.tools.spread import spread_each
-from experiments.papers.tools.stand_ins import NORMS, as_function, stand_ins
+from experiments.papers.tools.stand_ins import as_layer, stand_ins
 from jbn import Standard
 
 _INPUTS = 100
@@ -36,12 +36,12 @@ def random_network(net: Net, width: int, key: jax.Array) -> tuple[Any, Any]:
     he = jax.nn.initializers.he_normal()
     shapes = (_INPUTS, width), (width, width), (width, 1)
     kernels = [he(key, shape) for key, shape in zip(keys[1:], shapes)]
-    normalise = as_function(net.hidden)
+    hidden = as_layer(net.hidden, jax.nn.relu, trained=True)
 
     def outputs(kernels: list[jax.Array]) -> jax.Array:
         h = x
         for kernel in kernels[:-1]:
-            h = jax.nn.relu(normalise(h @ kernel))
+            h = jax.nn.relu(hidden(h, kernel))
         y = (h @ kernels[-1])[:, 0]
         return y - jnp.mean(y) if net.centred else y
 
@@ -135,7 +135,7 @@ FISHER = Claim(
         "networks. The ranges stayed.",
     ),
     stand_ins=(
-        *stand_ins(measure, {name: norm for name, norm in NORMS.items() if norm is not None}),
+        *stand_ins(measure),
         StandIn(
             "mean of the output left in",
             lambda setting: measure(setting, centred=False),

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, at_most
 from experiments.papers.tools.spread import combinations, spread
-from experiments.papers.tools.stand_ins import DETACHED, NORMS, as_function, stand_ins
+from experiments.papers.tools.stand_ins import DETACHED, RIVALS, as_function, stand_ins
 from jbn import Standard
 
 _DIMENSION = 20
@@ -193,7 +193,7 @@ RAYLEIGH = Claim(
     ),
     stand_ins=stand_ins(
         measure,
-        {"no norm": NORMS["no norm"], **DETACHED},
+        {**RIVALS, **DETACHED},
         must_fail=("no norm", *DETACHED),
     ),
 )

@@ -35,7 +35,7 @@ from experiments.papers.tools.digits import (
 )
 from experiments.papers.tools.mlp import NUM_CLASSES
 from experiments.papers.tools.spread import combinations, spread
-from experiments.papers.tools.stand_ins import DETACHED, NORMS, stand_ins
+from experiments.papers.tools.stand_ins import DETACHED, RIVALS, stand_ins
 from jbn import Standard
 from jbn.diagnostics import weight_gradient_cosine
 
@@ -92,7 +92,7 @@ def gradient_pass(norm: Any, images: Images, seed: jax.Array, epsilon: jax.Array
     # Away from 1, where a wrong formula may be right.
     scales = jax.random.uniform(scales_key, (len(_WIDTHS), _WIDTHS[0]), dtype, 0.5, 1.5)
     for i, scale in enumerate(scales, start=1):
-        if norm is not None:
+        if f"norm_{i}" in params:
             params[f"norm_{i}"] = params[f"norm_{i}"] | {"scale": scale}
     batch = draw(images, batch_key, _BATCH_SIZE)
 
@@ -247,6 +247,6 @@ SCALE = Claim(
     measure=measure,
     registered="2026-11-22",
     stand_ins=stand_ins(
-        measure, {**NORMS, **DETACHED}, must_fail=("no norm", "detached statistics")
+        measure, {**RIVALS, **DETACHED}, must_fail=("no norm", "detached statistics")
     ),
 )

@@ -13,7 +13,7 @@ import numpy as np
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, at_least, once
 from experiments.papers.tools.mlp import cross_entropy
 from experiments.papers.tools.spread import spread_each
-from experiments.papers.tools.stand_ins import BATCH_NORM, NORMS, beside_no_norm, stand_ins
+from experiments.papers.tools.stand_ins import BATCH_NORM, beside_no_norm, stand_ins
 from experiments.papers.tools.training import (
     Images,
     State,
@@ -205,5 +205,5 @@ REGULARISES = Claim(
         "2026-11-28: batches of 8 and 128 alone, fewer epochs and more seeds, after a look at the "
         "quick form. The ranges stand.",
     ),
-    stand_ins=stand_ins(measure, NORMS, must_fail=("no norm",)),
+    stand_ins=stand_ins(measure, must_fail=("no norm",)),
 )

@@ -5,7 +5,6 @@ sharpness of the function, which the length of the weights has no say in, is bro
 """
 
 import itertools
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ from experiments.papers.claim import (
 from experiments.papers.tools.digits import NUM_PIXELS, Images, digits
 from experiments.papers.tools.mlp import NUM_CLASSES, cross_entropy
 from experiments.papers.tools.spread import combinations, spread
-from experiments.papers.tools.stand_ins import BATCH_NORM, NORMS, as_function, stand_ins
+from experiments.papers.tools.stand_ins import BATCH_NORM, as_layer, stand_ins
 from experiments.study.train import key_of
 from jbn.diagnostics import hessian_eigenvalues
 
@@ -61,25 +60,24 @@ def initial(seed: jax.Array) -> Kernels:
     return tuple(he(key_of(seed, _WEIGHTS, i), shape) for i, shape in enumerate(shapes))
 
 
-def loss(
-    normalize: Callable[[jax.Array], jax.Array], kernels: Kernels, images: Images
-) -> jax.Array:
+def loss(norm: Any, kernels: Kernels, images: Images) -> jax.Array:
     """Mean cross-entropy of a network with a norm after every kernel, the last too.
 
     There is no other parameter, so that the scale of no weight matters where the norm undoes it.
     """
     *hidden, last = kernels
+    layer = as_layer(norm, jax.nn.relu, 1e-6, trained=True)
     h = jnp.asarray(images.x)
     for kernel in hidden:
-        h = jax.nn.relu(normalize(h @ kernel))
-    return cross_entropy(normalize(h @ last), images.labels)
+        h = jax.nn.relu(layer(h, kernel))
+    return cross_entropy(layer(h, last), images.labels)
 
 
 def descend(
     norm: Any, looks: int, images: Images, seed: jax.Array, weight_decay: jax.Array
 ) -> Course:
     """Full-batch gradient descent, w <- (1 - eta lambda) w - eta dL/dw."""
-    loss_fn = partial(loss, as_function(norm, 1e-6), images=images)
+    loss_fn = partial(loss, norm, images=images)
     kernels_loss = lambda kernels: loss_fn(kernels)  # noqa: E731
 
     def one(kernels: Kernels, _: None) -> tuple[Kernels, None]:
@@ -231,7 +229,7 @@ EDGE = Claim(
         "value, which is the initial one. The ranges stand.",
     ),
     stand_ins=[
-        *stand_ins(measure, NORMS),
+        *stand_ins(measure),
         StandIn("no decay", partial(measure, decayed=False), must_fail=True),
     ],
 )

@@ -19,7 +19,7 @@ from experiments.papers.claim import (
 )
 from experiments.papers.tools.deep import log_square, signals
 from experiments.papers.tools.spread import spread_each
-from experiments.papers.tools.stand_ins import DETACHED, NORMS, as_function, stand_ins
+from experiments.papers.tools.stand_ins import DETACHED, RIVALS, as_layer, stand_ins
 from jbn import Standard, Uncentered
 from jbn.diagnostics import isometry_gap
 
@@ -51,14 +51,14 @@ def deep_pass(
     norm: Any = WITHOUT_MEAN,
 ) -> _Pass:
     """Examples through random layers h <- phi(norm(h W)), and a random gradient back."""
-    width, normalise = _WIDTH, as_function(norm)
+    width, activation = _WIDTH, jax.nn.relu if relu else lambda z: z
+    hidden = as_layer(norm, activation)
     kernels = (
         jax.nn.initializers.orthogonal() if orthogonal else jax.nn.initializers.normal(width**-0.5)
     )
 
     def layer(h: jax.Array, key: jax.Array, added: jax.Array) -> jax.Array:
-        y = normalise(h @ kernels(key, (width, width)) + added)
-        return jax.nn.relu(y) if relu else y
+        return activation(hidden(h, kernels(key, (width, width)), added))
 
     x_key, key = jax.random.split(jax.random.key(seed))
     seen = signals(layer, depth, jax.random.normal(x_key, (batch_size, width)), key)
@@ -210,7 +210,7 @@ ORTHOGONAL = Claim(
     ),
     stand_ins=stand_ins(
         measure_orthogonal,
-        {**NORMS, **_FAULTY},
+        {**RIVALS, **_FAULTY},
         must_fail=("no norm", "batch norm with mean"),
     ),
 )
@@ -227,7 +227,7 @@ ELSEWHERE = Claim(
     registered="2026-11-28",
     changes=("2026-11-28: was within 0.01 of the factor; now of its logarithm.",),
     stand_ins=(
-        *stand_ins(measure_elsewhere, NORMS),
+        *stand_ins(measure_elsewhere),
         StandIn(
             "Gaussian weights",
             lambda setting: measure_elsewhere(setting, orthogonal=False),

@@ -1,6 +1,6 @@
 """Nachum et al. 2024: one cluster and an odd example, in deep random networks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from experiments.papers.claim import (
 )
 from experiments.papers.claims.lubana_2021 import cosines
 from experiments.papers.tools.spread import spread_each
-from experiments.papers.tools.stand_ins import NORMS, Function, as_function, stand_ins
+from experiments.papers.tools.stand_ins import NORMS, as_layer, stand_ins
 from jbn import Standard
 
 _EXAMPLES = 10
@@ -57,13 +57,18 @@ def recentre(z: jax.Array) -> jax.Array:
     return z / jnp.sqrt(jnp.mean(jnp.square(z)))
 
 
-def deep_pass(normalize: Function, depth: int, seed: jax.Array) -> Geometry:
-    """A Gaussian batch through random layers h <- ReLU(normalize(h W)), at `_LOOKS` layers."""
+def recentring(h: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A layer with recentring alone, before its activation."""
+    return recentre(h @ kernel)
+
+
+def deep_pass(hidden: Callable[..., jax.Array], depth: int, seed: jax.Array) -> Geometry:
+    """A Gaussian batch through random layers h <- ReLU(hidden(h, W)), at `_LOOKS` layers."""
     start, weights = jax.random.split(jax.random.key(seed))
 
     def layer(h: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
         kernel = jax.random.normal(key, (_WIDTH, _WIDTH)) * np.sqrt(2 / _WIDTH)
-        return jax.nn.relu(normalize(h @ kernel)), None
+        return jax.nn.relu(hidden(h, kernel)), None
 
     def look(h: jax.Array, keys: jax.Array) -> tuple[jax.Array, Geometry]:
         h, _ = jax.lax.scan(layer, h, keys)
@@ -81,13 +86,10 @@ def _seeds(setting: Setting) -> np.ndarray:
     return setting.seeds(full=12, quick=8)
 
 
-def measure_all(setting: Setting, norms: Mapping[str, Any]) -> Outcome:
+def measure_all(setting: Setting, hidden: Mapping[str, Callable[..., jax.Array]]) -> Outcome:
     """How far the oddest example is from the others, in the last quarter of the layers."""
     layers = _depth(setting) // _LOOKS * np.arange(1, _LOOKS + 1)
-    runs = {
-        name: partial(deep_pass, norm if norm is recentre else as_function(norm), _depth(setting))
-        for name, norm in norms.items()
-    }
+    runs = {name: partial(deep_pass, layer, _depth(setting)) for name, layer in hidden.items()}
     checks, plots = [], []
     for name, seen in spread_each(runs, _seeds(setting)).items():
         end = Geometry(*(array[:, -_LOOKS // 4 :].mean(axis=1) for array in seen))
@@ -109,7 +111,8 @@ def measure_all(setting: Setting, norms: Mapping[str, Any]) -> Outcome:
 
 def measure(setting: Setting) -> Outcome:
     """With recentring alone, and with the whole of batch norm."""
-    outcome = measure_all(setting, {"recentring": recentre, "batch norm": Standard()})
+    with_norm = as_layer(Standard(), jax.nn.relu)
+    outcome = measure_all(setting, {"recentring": recentring, "batch norm": with_norm})
     remark = (
         "The odd example is there with recentring alone, in one unit of length for all units. Once "
         "batch norm rescales each unit by itself it is not, and the limit of Yang et al. 2019 "
@@ -120,7 +123,7 @@ def measure(setting: Setting) -> Outcome:
 
 def measure_with(setting: Setting, norm: Any) -> Outcome:
     """With a norm in the place of both."""
-    return measure_all(setting, {"in their place": norm})
+    return measure_all(setting, {"in their place": as_layer(norm, jax.nn.relu)})
 
 
 def _describe(setting: Setting) -> str:

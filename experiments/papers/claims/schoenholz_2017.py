@@ -11,7 +11,7 @@ import numpy as np
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
 from experiments.papers.tools.deep import factor_per_layer, log_square, signals
 from experiments.papers.tools.spread import combinations, spread
-from experiments.papers.tools.stand_ins import NORMS, as_function, stand_ins
+from experiments.papers.tools.stand_ins import RIVALS, as_layer, stand_ins
 from jbn import Standard
 
 _WIDTH = 300
@@ -36,11 +36,11 @@ def deep_pass(
     norm: Any = None,
 ) -> _Pass:
     """A batch through random layers h <- activation(norm(h W)), and a random gradient back."""
-    normalise = as_function(norm)
+    hidden = as_layer(norm, activation)
 
     def layer(h: jax.Array, key: jax.Array, added: jax.Array) -> jax.Array:
         kernel = jax.random.normal(key, (_WIDTH, _WIDTH)) * jnp.sqrt(variance / _WIDTH)
-        return activation(normalise(h @ kernel + added))
+        return activation(hidden(h, kernel, added))
 
     x_key, key = jax.random.split(jax.random.key(seed))
     seen = signals(layer, _DEPTH, jax.random.normal(x_key, (_BATCH_SIZE, _WIDTH)), key)
@@ -107,8 +107,6 @@ def _describe(setting: Setting) -> str:
     )
 
 
-_RIVALS = {"batch norm": Standard(), **{name: NORMS[name] for name in NORMS if name != "no norm"}}
-
 CHI = Claim(
     name="schoenholz-chi",
     sentence="Without batch norm gradients grow or vanish by chi_1 per layer, which the variance "
@@ -124,5 +122,7 @@ CHI = Claim(
         "2026-11-28: was within 3 % of the factor (4 % when quick); now within 0.02 (0.03) of its "
         "logarithm, of which the smallest but zero is 0.13.",
     ),
-    stand_ins=stand_ins(measure, _RIVALS, must_fail=("batch norm", "layer norm")),
+    stand_ins=stand_ins(
+        measure, {"batch norm": Standard(), **RIVALS}, must_fail=("batch norm", "layer norm")
+    ),
 )

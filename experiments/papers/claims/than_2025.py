@@ -17,6 +17,7 @@ from experiments.papers.tools.digits import (
     loss,
     network,
 )
+from experiments.papers.tools.in_weights import InWeights
 from experiments.papers.tools.mlp import in_training
 from experiments.papers.tools.spread import spread
 from experiments.papers.tools.stand_ins import as_function, stand_ins
@@ -45,12 +46,14 @@ def at_init(norm: Any, images: Images, seed: jax.Array) -> jax.Array:
     """
     x = jnp.asarray(images.x)
     first, rest = jax.random.split(jax.random.key(seed))
-    function = None if is_variant(norm) else as_function(norm)
+    change = norm.change if isinstance(norm, InWeights) else None
+    function = None if is_variant(norm) else as_function(None if change else norm)
 
     def layer(state: tuple[Any, Any, Any], key: jax.Array) -> tuple[Any, jax.Array]:
         h, probes, jacobian = state  # (examples, n), (probes, n), (probes, inputs, n)
         n = h.shape[1]
         kernel = jax.random.normal(key, (n, _WIDTH)) * np.sqrt(2 / n)
+        kernel = change(kernel, h, jax.nn.relu) if change else kernel
         moments = batch_moments(h @ kernel)
 
         def forward(h: jax.Array) -> jax.Array:

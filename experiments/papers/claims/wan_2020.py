@@ -32,7 +32,7 @@ from experiments.papers.tools.digits import (
 )
 from experiments.papers.tools.mlp import NUM_CLASSES
 from experiments.papers.tools.spread import spread
-from experiments.papers.tools.stand_ins import NORMS, stand_ins
+from experiments.papers.tools.stand_ins import stand_ins
 from jbn import Standard
 from jbn.diagnostics import angular_update
 
@@ -247,5 +247,5 @@ ANGLE = Claim(
         "large weights are unstable, and push the other way. It is to differ, by more than is "
         "allowed with batch norm.",
     ),
-    stand_ins=stand_ins(measure, NORMS, must_fail=("no norm",)),
+    stand_ins=stand_ins(measure, must_fail=("no norm",)),
 )

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.papers.claim import Check, Claim, Line, Outcome, Plot, Setting, near
 from experiments.papers.tools.deep import factor_per_layer, log_square
 from experiments.papers.tools.spread import spread_each
-from experiments.papers.tools.stand_ins import DETACHED, NORMS, as_function, stand_ins
+from experiments.papers.tools.stand_ins import DETACHED, RIVALS, as_layer, stand_ins
 from jbn import Standard
 
 CITATION = (
@@ -55,12 +55,12 @@ def deep_pass(
     key = jax.random.key(seed)
     x, cotangent = jax.random.normal(key, (2, batch_size, width))
     keys = jax.random.split(jax.random.fold_in(key, 1), DEPTH)
-    normalise = as_function(norm)
+    hidden = as_layer(norm, activation)
 
     def layer(h: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         key, added = inputs
         kernel = jax.random.normal(key, (width, width)) / np.sqrt(width)
-        return activation(normalise(h @ kernel + added)), None
+        return activation(hidden(h, kernel, added)), None
 
     def loss(added: jax.Array) -> jax.Array:
         return jnp.vdot(cotangent, jax.lax.scan(layer, x, (keys, added))[0])
@@ -155,5 +155,5 @@ RATES = Claim(
         "linear layers (10 and 30 % when quick, in batches of 8 and 16), chosen from the spread "
         "among networks of other seeds (5000 to 5023).",
     ),
-    stand_ins=stand_ins(measure, {**NORMS, **DETACHED}, must_fail=("no norm", *DETACHED)),
+    stand_ins=stand_ins(measure, {**RIVALS, **DETACHED}, must_fail=("no norm", *DETACHED)),
 )

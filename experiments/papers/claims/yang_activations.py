@@ -20,7 +20,7 @@ from experiments.papers.claims.yang_2019 import (
 )
 from experiments.papers.tools.deep import factor_per_layer
 from experiments.papers.tools.spread import spread_each
-from experiments.papers.tools.stand_ins import DETACHED, NORMS, stand_ins
+from experiments.papers.tools.stand_ins import DETACHED, RIVALS, stand_ins
 from jbn import Standard
 
 _ACTIVATIONS: dict[str, Activation] = {
@@ -143,7 +143,7 @@ ACTIVATIONS = Claim(
         "batch; the range stayed.",
     ),
     stand_ins=(
-        *stand_ins(measure, {**NORMS, **DETACHED}, must_fail=("no norm", *DETACHED)),
+        *stand_ins(measure, {**RIVALS, **DETACHED}, must_fail=("no norm", *DETACHED)),
         StandIn(
             "identity for each nonlinearity",
             lambda setting: measure(setting, linear=True),

@@ -21,7 +21,7 @@ from experiments.papers.claim import (
 )
 from experiments.papers.claims.yang_2019 import ACTIVATIONS, CITATION, Activation, relu_cosine
 from experiments.papers.tools.spread import spread_each
-from experiments.papers.tools.stand_ins import NORMS, as_function, stand_ins
+from experiments.papers.tools.stand_ins import as_layer, stand_ins
 from jbn import Standard
 
 _DEPTH = 30
@@ -64,11 +64,10 @@ def forward_pass(
 ) -> Angles:
     """Two clusters through random layers h <- activation(norm(h W))."""
     keys = jax.random.split(jax.random.key(seed), _DEPTH + 1)
-    normalise = as_function(norm)
+    hidden = as_layer(norm, activation)
 
     def layer(h: jax.Array, key: jax.Array) -> tuple[jax.Array, Angles]:
-        z = h @ jax.random.normal(key, (width, width)) / np.sqrt(width)
-        h = activation(normalise(z))
+        h = activation(hidden(h, jax.random.normal(key, (width, width)) / np.sqrt(width)))
         return h, angles(h)
 
     return jax.lax.scan(layer, clustered(keys[0], batch_size, width), keys[1:])[1]
@@ -224,7 +223,7 @@ FIXED_POINT = Claim(
         "range after the first layer, and the deviation over pairs.",
     ),
     stand_ins=(
-        *stand_ins(measure, NORMS, must_fail=("no norm", "layer norm")),
+        *stand_ins(measure, must_fail=("no norm", "layer norm")),
         StandIn("one layer", lambda setting: measure(setting, depth=1), must_fail=True),
     ),
 )

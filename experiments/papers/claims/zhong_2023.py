@@ -72,7 +72,8 @@ def federate(
     model = MLP(_WIDTHS, jax.nn.relu, jax.nn.initializers.he_normal(), norm, momentum=_MOMENTUM)
     weights_key, batches_key = jax.random.split(jax.random.key(seed))
     x = jnp.asarray(clients.test)
-    variables: Any = model.init(weights_key, x[:2], use_running_average=False)
+    first = jnp.asarray(clients.x[:, :_BATCH_SIZE]).reshape(-1, x.shape[1])
+    variables: Any = model.init(weights_key, first, use_running_average=False)
     start = variables["params"], variables.get("batch_stats", {})
 
     def local(frozen: bool, state: Any, client: Any, key: jax.Array) -> Any:

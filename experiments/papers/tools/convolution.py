@@ -1,6 +1,7 @@
 """A small convolutional network in the place of `tools.mlp.MLP`."""
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -23,13 +24,15 @@ class Conv(nn.Module):
     kernel_init: Initializer
     stride: int = 1
     use_bias: bool = True
+    weights: Callable[[jax.Array], jax.Array] = lambda kernel: kernel
+    """(kernel) -> the one that is used in its place."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Convolves `(examples, height, width, channels)`."""
         patches = neighbourhoods(x)[:, :: self.stride, :: self.stride]
         shape = (patches.shape[-1], self.channels)
-        y = patches @ self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y = patches @ self.weights(self.param("kernel", self.kernel_init, shape, jnp.float32))
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, shape[1:], jnp.float32)
             y = y + bias[None, None, None]
@@ -60,14 +63,9 @@ class CNN(MLP):
         x = x.reshape(-1, side, side, 1)
         inputs = []
         for i, channels in enumerate(self.widths, start=1):
-            norm = self._norm(i, use_running_average)
-            z = Conv(
-                channels,
-                self.kernel_init,
-                stride=2 if x.shape[-1] not in (1, channels) else 1,
-                use_bias=not getattr(norm, "use_bias", False),
-                name=f"hidden_{i}",
-            )(x)
+            norm, options = self._layer(i, use_running_average, neighbourhoods(x))
+            stride = 2 if x.shape[-1] not in (1, channels) else 1
+            z = Conv(channels, stride=stride, **options, name=f"hidden_{i}")(x)
             z = apply_norm(norm, z, momentum)
             inputs.append(z)
             x = self.activation(z)

@@ -13,6 +13,7 @@ from experiments.study.data import load
 from experiments.study.norms import is_variant
 
 NUM_PIXELS = 64
+_BEGINNING = 256
 
 
 class Images(NamedTuple):
@@ -37,9 +38,9 @@ def network(widths: Sequence[int], norm: Any, epsilon: Any = NO_EPSILON) -> MLP:
 
 def initial(model: MLP, key: jax.Array) -> Any:
     """The parameters of `model`, batch norm with scale 1 and bias 0."""
-    return model.init(key, jnp.zeros((2, NUM_PIXELS), jnp.float32), use_running_average=False)[
-        "params"
-    ]
+    # The images are for initial weights that depend on them.
+    x = jnp.asarray(digits(_BEGINNING).x)
+    return model.init(key, x, use_running_average=False)["params"]
 
 
 def loss(model: MLP, params: Any, images: Images) -> tuple[jax.Array, Any]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.nn.initializers import Initializer
 
+from experiments.papers.tools.in_weights import InWeights
 from experiments.study.networks import Dense
 from experiments.study.norms import fold_in, is_variant
 from jbn.linen import BatchNorm
@@ -27,7 +28,7 @@ class MLP(nn.Module):
     activation: Callable[[jax.Array], jax.Array]
     kernel_init: Initializer
     norm: Any = None
-    """A variant of batch norm, a class of Flax modules, or None."""
+    """A variant of batch norm, a class of Flax modules, an `InWeights`, or None."""
     momentum: float = 0.99
     epsilon: float = 1e-5
     """Of any norm that has one."""
@@ -44,14 +45,29 @@ class MLP(nn.Module):
         """
         inputs = []
         for i, width in enumerate(self.widths, start=1):
-            norm = self._norm(i, use_running_average)
-            has_bias = getattr(norm, "use_bias", False)
-            z = Dense(width, self.kernel_init, use_bias=not has_bias, name=f"hidden_{i}")(x)
+            norm, options = self._layer(i, use_running_average, x)
+            z = Dense(width, **options, name=f"hidden_{i}")(x)
             z = apply_norm(norm, z, momentum)
             inputs.append(z)
             x = self.activation(z)
         scores = Dense(NUM_CLASSES, self.kernel_init, name="output")(x)
         return scores, tuple(inputs)
+
+    def _layer(self, i: int, use_running_average: bool, x: jax.Array) -> tuple[Any, dict[str, Any]]:
+        """What comes after hidden layer `i`, and that layer's fields; `x` is its inputs."""
+        given = self.norm
+        if not isinstance(given, InWeights):
+            norm = self._norm(i, use_running_average)
+            has_bias = getattr(norm, "use_bias", False)
+            return norm, {"kernel_init": self.kernel_init, "use_bias": not has_bias}
+
+        def change(kernel: jax.Array) -> jax.Array:
+            return given.change(kernel, x, self.activation)
+
+        if given.at_start:
+            return None, {"kernel_init": lambda *drawn: change(self.kernel_init(*drawn))}
+        options = {"kernel_init": self.kernel_init, "use_bias": False, "weights": change}
+        return ScaleAndBias(name=f"norm_{i}"), options
 
     def _norm(self, i: int, use_running_average: bool) -> Any:
         if self.norm is None:
@@ -68,6 +84,18 @@ class MLP(nn.Module):
             variant=fold_in(self.norm, i),
             name=f"norm_{i}",
         )
+
+
+class ScaleAndBias(nn.Module):
+    """What a norm learns, without the norm."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Scales `x` by unit, features last, and adds a bias."""
+        row = (1,) * (x.ndim - 1) + x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, row[-1:], jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, row[-1:], jnp.float32)
+        return x * scale.reshape(row) + bias.reshape(row)
 
 
 def apply_norm(norm: Any, x: jax.Array, momentum: float | None) -> jax.Array:

@@ -21,6 +21,7 @@ from experiments.study.train import key_of
 from jbn import Variant
 
 _POPULATION = 5000  # examples for the population's statistics
+_BEGINNING = 256  # examples that initial weights may depend on
 _AT_ONCE = 1000  # test examples, few enough to stay in the cache
 
 # What a seed's random numbers are for.
@@ -105,9 +106,8 @@ def hold_out(images: Images, count: int = 10_000) -> Images:
 
 def begin(task: Task, images: Images, seed: jax.Array, learning_rate: jax.Array) -> State:
     """Before the first step. Tasks that differ in their norm begin with the same kernels."""
-    variables = task.model.init(
-        key_of(seed, _WEIGHTS), jnp.zeros((1, images.train.shape[1])), use_running_average=False
-    )
+    x = pixels(images, images.train[:: max(images.train.shape[0] // _BEGINNING, 1)])
+    variables = task.model.init(key_of(seed, _WEIGHTS), x, use_running_average=False)
     return State(
         seed, learning_rate, jnp.int32(0), variables["params"], variables.get("batch_stats", {})
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.commands import papers
@@ -26,7 +25,6 @@ from experiments.papers.claim import (
     between,
     near,
 )
-from experiments.papers.figures import draw
 from experiments.papers.results import ITSELF
 from experiments.papers.tools.spread import spread
 
@@ -118,19 +116,6 @@ def test_spread_is_a_loop_over_rows():
     np.testing.assert_array_equal(result["sum"], scale * x + x[::-1])
 
 
-def test_a_figure_holds_every_panel():
-    lines = [
-        Line("runs", [0, 1, 2], np.array([[1.0, 2.0, NAN], [1.5, NAN, NAN]])),
-        Line("law", [0, 1, 2], np.array([1.0, 2.0, 3.0]), expected=True),
-    ]
-    figure = draw(Outcome([], [Plot("one", "x", "y", lines), Plot("two", "x", "y", lines, "xy")]))
-    assert isinstance(figure, Figure)
-    first, second = figure.axes
-    assert (first.get_title("left"), second.get_yscale()) == ("one", "log")
-    labels = [text.get_text() for text in first.get_legend().get_texts()]
-    assert labels == ["runs", "expected"]
-
-
 @pytest.fixture
 def two_claims(monkeypatch):
     """A cheap claim that holds, and one that needs MNIST."""
@@ -188,7 +173,7 @@ def test_a_page_is_merged_and_a_claim_is_not_measured_twice(two_claims, tmp_path
     page = (tmp_path / "papers.md").read_text()
     assert "## someone-claims" in page
     assert "## other-claims" in page
-    assert "papers someone-claims --again 5 --quick" in page  # what it was measured with
+    assert "papers someone-claims --quick`" in page  # what it was measured with
     assert (tmp_path / "papers" / "someone-claims.svg").read_bytes() == figure
 
     asked = []

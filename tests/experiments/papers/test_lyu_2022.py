@@ -10,14 +10,13 @@ from jax.flatten_util import ravel_pytree
 from experiments.papers.claims import lyu_2022
 from experiments.papers.claims.lyu_2022 import Course, descend, falls, initial, loss, settled
 from experiments.papers.tools.digits import digits
-from experiments.papers.tools.stand_ins import as_function
 from jbn import Standard
 
 
 def test_sharpness_is_that_of_the_whole_hessian(monkeypatch):
     monkeypatch.setattr(lyu_2022, "_WIDTHS", (64, 3, 3, 10))
     images = digits(64)
-    loss_fn = partial(loss, as_function(Standard(), 1e-6), images=images)
+    loss_fn = partial(loss, Standard(), images=images)
     kernels = initial(jnp.uint32(0))
     flat, unravel = ravel_pytree(kernels)
     value, hessian = jax.jit(

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.papers.claim import Line, Outcome, Plot, Setting, once
-from experiments.papers.figures import draw, save
+from experiments.papers.claim import Setting, once
 from experiments.papers.tools.digits import digits, initial, loss, network
+from experiments.papers.tools.in_weights import NoPlace
 from experiments.papers.tools.mlp import MLP, in_training
 from experiments.papers.tools.stand_ins import (
     BATCH_NORM,
@@ -62,26 +62,22 @@ def test_a_network_has_them_before_each_activation(name):
     np.testing.assert_allclose(inputs[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", NORMS)
+def test_a_norm_over_units_needs_more_than_one(name):
+    function = as_function(NORMS[name])
+    if name in ("no norm", "dynamic tanh"):
+        assert function(X[:, :1]).shape == (6, 1)
+    else:
+        with pytest.raises(NoPlace, match="but one unit"):
+            function(X[:, :1])
+
+
 def test_rivals_share_the_networks_without_a_norm():
     asked = []
     arms = once(lambda setting, norms: asked.append(norms) or [str(norm) for norm in norms])
     for norm in (BATCH_NORM, NORMS["layer norm"], None):
         assert beside_no_norm(arms, Setting(), norm) == ("None", str(norm))
     assert asked == [(None, BATCH_NORM), (NORMS["layer norm"],), (None,)]
-
-
-def test_a_norm_has_one_colour_in_all_figures(tmp_path):
-    def colours(*labels):
-        lines = [Line(label, [0, 1], np.ones((2, 2))) for label in labels]
-        (axes,) = draw(Outcome([], [Plot("p", "x", "y", lines)])).axes
-        return [line.get_color() for line in axes.get_lines()]
-
-    none, batch = colours("no norm", "batch norm")
-    assert colours("batch norm", "other")[0] == batch != colours("batch norm", "other")[1]
-    assert colours("no norm") == [none]
-    path = tmp_path / "figure.svg"
-    save(draw(Outcome([], [Plot("p", "x", "y", [Line("no norm", [0, 1], [1, 2])])])), path)
-    assert "prefers-color-scheme: dark" in path.read_text()
 
 
 def first_norm(norm):
